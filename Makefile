@@ -1,0 +1,71 @@
+# cohort: `make help` lists the targets. Debian packages: scripts/install-deps.sh.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BUILD   ?= build
+CC      := mpicc
+OPT     ?= -O2
+SAN     ?=
+CUDA_HOME ?= /usr/local/cuda
+
+WARN   := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -Wstrict-prototypes \
+          -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
+PKGS   := hdf5-openmpi scalapack-openmpi libb2 jansson zlib
+# pkg-config runs only when something is compiled, so that `make deps` works on a bare machine
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
+PKG_LIBS   = $(shell pkg-config --libs $(PKGS))
+CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE -DCOH_GIT='"$(GIT)"' $(addprefix -isystem ,$(patsubst -I%,%,$(PKG_CFLAGS)))
+CFLAGS   = -std=c17 -g $(OPT) $(WARN) $(SAN) -fno-math-errno -ffp-contract=on -fopenmp-simd
+LDLIBS   = -liniparser $(PKG_LIBS) -lm
+GIT     := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+SRC  := $(sort $(wildcard src/*/*.c))
+JOBS := $(sort $(wildcard jobs/*.c))
+TESTS := $(sort $(wildcard tests/test_*.c))
+MPITESTS := $(sort $(wildcard tests/mpi/test_*.c))
+
+# src/device/kernels.c is compiled once for each instruction set and chosen at run time
+ISAS := generic
+ifeq ($(shell uname -m),x86_64)
+ISAS += avx2 avx512
+endif
+ISA_generic :=
+ISA_avx2    := -mavx2 -mfma
+ISA_avx512  := -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512
+
+OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out src/device/kernels.c,$(SRC))) \
+       $(foreach i,$(ISAS),$(BUILD)/src/device/kernels.$(i).o)
+JOBOBJ := $(patsubst %.c,$(BUILD)/%.o,$(JOBS))
+TESTBIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS) $(MPITESTS))
+
+.PHONY: all help deps quickstart test check-long bench install uninstall clean format asan
+.SUFFIXES:
+.SECONDARY:
+
+all: bin/cohort ## build bin/cohort
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+$(BUILD)/libcohort.a: $(OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+bin/cohort: $(JOBOBJ) $(BUILD)/libcohort.a
+	@mkdir -p bin
+	$(CC) $(CFLAGS) -o $@ $(JOBOBJ) $(BUILD)/libcohort.a $(LDLIBS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/src/device/kernels.%.o: src/device/kernels.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -O3 $(ISA_$*) -DCOH_ISA=$* -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/%: tests/%.c $(BUILD)/libcohort.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcohort.a $(LDLIBS) -lcmocka
+
+tests-build: $(TESTBIN) bin/cohort
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,190 @@
+/* config.h - INI file to typed parameters. Uses base.
+ *
+ *   coh_config cfg;
+ *   rc = coh_config_load(&cfg, "configs/quickstart.ini", n_overrides, overrides, &err);
+ *   cfg.training.lr ...
+ *
+ * One table (src/config/params.c) lists every parameter once: section, key, type, default,
+ * range or choices, what it affects, help. The reader, `cohort help`, `cohort show`, the
+ * hashes, run.ini and the columns of runs.csv all come from it. A parameter at its default
+ * stays out of the hash, so adding one (whose default means "as before") renames no result.
+ */
+#ifndef COHORT_CONFIG_H
+#define COHORT_CONFIG_H
+
+#include "cohort/base.h"
+
+enum { COH_CFG_TEXT = 1024, COH_MILESTONES = 16 };
+
+/* "<n>ep", "<n>it" or "<n>ep<m>it": value = ep * L + it for an epoch of L iterations. */
+typedef struct coh_steps {
+  uint64_t ep, it;
+} coh_steps;
+static inline uint64_t coh_steps_value(coh_steps s, uint64_t epoch_length) {
+  return s.ep * epoch_length + s.it;
+}
+int coh_steps_parse(const char *text, coh_steps *out, coh_error *err);
+/* "<n>ep<m>it" without zero parts ("0ep" for zero); out holds 48 bytes; returns out. */
+char *coh_steps_text(coh_steps s, char *out);
+
+typedef struct coh_milestones {
+  size_t n;
+  coh_steps at[COH_MILESTONES];
+} coh_milestones;
+
+/* Enumerations are stored as int, in the order of the choices in the table. */
+typedef enum coh_job { COH_JOB_TRAIN, COH_JOB_EXTRACT } coh_job;
+typedef enum coh_optimizer { COH_SGD, COH_ADAM } coh_optimizer;
+typedef enum coh_loss { COH_LOSS_AUTO, COH_CROSS_ENTROPY, COH_MSE } coh_loss;
+typedef enum coh_plateau { COH_PLATEAU_NONE, COH_PLATEAU_SHARED, COH_PLATEAU_MEMBER } coh_plateau;
+typedef enum coh_act {
+  COH_RELU, COH_LEAKY_RELU, COH_SOFTPLUS, COH_GELU, COH_SILU,
+  COH_TANH, COH_IDENTITY, COH_SIGMOID, COH_G
+} coh_act;
+typedef enum coh_init {
+  COH_KAIMING_NORMAL, COH_KAIMING_UNIFORM, COH_XAVIER_NORMAL, COH_ORTHOGONAL, COH_BINARY
+} coh_init;
+typedef enum coh_init_bias { COH_BIAS_ZERO, COH_BIAS_UNIFORM } coh_init_bias;
+typedef enum coh_init_fan { COH_FAN_STUDENT, COH_FAN_TENSOR } coh_init_fan;
+typedef enum coh_linkage { COH_AVERAGE, COH_COMPLETE } coh_linkage;
+typedef enum coh_metric { COH_EUCLIDEAN, COH_COSINE } coh_metric;
+typedef enum coh_canonical { COH_CANON_FIRST, COH_CANON_LARGEST, COH_CANON_DISTANCE } coh_canonical;
+typedef enum coh_cut {
+  COH_CUT_MAX_CLUSTERS, /* most clusters of at least floor(gamma*N) members */
+  COH_CUT_COUNT,        /* a fixed number of clusters: [extraction] clusters */
+  COH_CUT_PLATEAU,      /* first gap in height longer than 0.1, 95 % along it */
+  COH_CUT_ANGLE         /* cosine metric: height 1 - cos(pi/beta) */
+} coh_cut;
+typedef enum coh_device_kind { COH_DEVICE_AUTO, COH_DEVICE_CPU, COH_DEVICE_CUDA } coh_device_kind;
+
+typedef struct coh_config {
+  char file[COH_CFG_TEXT]; /* where it was read from; relative paths inside are relative to
+                              the folder of this file */
+  struct {
+    int job;                       /* coh_job */
+    char name[COH_CFG_TEXT];       /* folder below `results` */
+    char results[COH_CFG_TEXT];    /* relative to the current directory */
+    int64_t seed;                  /* seeds initialisation, and data order unless that has its own */
+    int64_t members;               /* networks trained side by side by job = train */
+    bool quiet;
+    double checkpoint_minutes;     /* 0 = never by time */
+    coh_steps checkpoint_steps;    /* 0ep = never by step */
+  } experiment;
+  struct {
+    char name[COH_CFG_TEXT];       /* mnist, fashion_mnist, cifar10 */
+    char root[COH_CFG_TEXT];       /* "" = look in the usual places */
+    int64_t transformation_seed;
+    double subsample_fraction;     /* (0, 1] */
+    double random_labels_fraction; /* [0, 1] */
+  } dataset;                       /* what job = train learns from */
+  struct {
+    char datagen[COH_CFG_TEXT];    /* policies joined by '+': mnist, fashion_mnist, cifar10,
+                                      random, grid, file */
+    int64_t samples;               /* per `random` policy */
+    char distribution[COH_CFG_TEXT]; /* normal | uniform (choice) */
+    double range;                  /* a of U(-a, a) and of the grid [-a, a]^d */
+    int64_t grid_points;           /* per axis */
+    char file[COH_CFG_TEXT];       /* .h5/.npy/.npz with X (and Y) */
+    int64_t seed;
+    int64_t subsample;             /* use only so many image samples; 0 = all */
+  } query;                         /* what job = extract asks the teacher */
+  struct {
+    char name[COH_CFG_TEXT];       /* dense_784_4_10, mnist_lenet_300_100, students_mnist_lenet(10)_16 */
+    int activation;                /* coh_act */
+    int init;                      /* coh_init */
+    int init_bias;                 /* coh_init_bias */
+    int init_fan;                  /* coh_init_fan */
+  } model;
+  struct {
+    int optimizer;                 /* coh_optimizer */
+    double lr;
+    coh_steps steps;               /* end of training */
+    int64_t batch_size;
+    int64_t data_order_seed;       /* -1 = experiment.seed */
+    double momentum, nesterov_momentum;
+    double weight_decay;
+    coh_milestones milestone_steps;
+    double factor;                 /* lr factor at a milestone or plateau */
+    coh_steps warmup_steps;
+    int plateau;                   /* coh_plateau */
+    int64_t patience, cooldown;    /* epochs */
+    double threshold, min_lr;
+    char further_training[COH_CFG_TEXT]; /* "" or a step text: go on to this step; not hashed */
+    int loss;                      /* coh_loss; auto = cross_entropy for labels, mse else */
+    int precision;                 /* coh_dtype; choices float32, float64 */
+    coh_steps evaluate_every;      /* loss and accuracy over the whole set; 0ep = start and end only */
+  } training;
+  struct {
+    char config[COH_CFG_TEXT];     /* INI of a train job: trained first if it was not yet */
+    char weights[COH_CFG_TEXT];    /* or: a model.h5, or a run folder holding one */
+    int64_t member;                /* which network of that file */
+  } teacher;
+  struct {
+    double gamma, beta;
+    int linkage, metric, canonical, cut;
+    int64_t clusters;              /* for cut = count */
+    char mask[COH_CFG_TEXT];       /* none | auto | a .npy/.h5 file of d_in booleans */
+    coh_steps finetune_steps;      /* students' upper layers, and the final network */
+    double finetune_lr;
+  } extraction;
+  struct {
+    int64_t replicas;              /* ranks that share each student's batch */
+  } ranks;
+  struct {
+    int kind;                      /* coh_device_kind */
+  } device;
+} coh_config;
+
+/* Which hash a parameter enters. */
+typedef enum coh_scope {
+  COH_SCOPE_NONE,       /* affects no number: results folder, quiet, ranks, device */
+  COH_SCOPE_RUN,        /* affects training: the run hash */
+  COH_SCOPE_CLUSTERING, /* affects only extraction: the clustering hash */
+  COH_SCOPE_SEED        /* the seed: names the folder seed_<s> instead of entering the hash */
+} coh_scope;
+
+typedef struct coh_param {
+  const char *section, *key;
+  int type;               /* private to src/config */
+  size_t offset;          /* into coh_config */
+  const char *def;        /* default as text */
+  const char *def_extract; /* default for job = extract where it differs, else NULL */
+  double min, max;        /* numbers; inclusive unless open_min */
+  bool open_min;
+  const char *const *choices; /* NULL-terminated, for choices */
+  coh_scope scope;
+  unsigned jobs;          /* bit (1 << coh_job) set: the job reads it */
+  const char *help;       /* one sentence, with the unit */
+} coh_param;
+const coh_param *coh_params(size_t *count); /* the whole table, in the order of show */
+
+/* Every default, for the given job. */
+void coh_config_defaults(coh_config *cfg, coh_job job);
+/* Reads `path`, then applies overrides "section.key=value" in order. Errors (COH_EUSAGE) name
+ * file, line, section, key, value, what would be valid, and the nearest valid name. Unknown
+ * sections and keys, wrong types, out of range, a key given twice (in one section or in two
+ * sections of one name), a key that the job does not read: errors. */
+int coh_config_load(coh_config *cfg, const char *path, size_t n_set, const char *const *set,
+                    coh_error *err);
+/* One "section.key=value" assignment, checked. */
+int coh_config_set(coh_config *cfg, const char *assignment, coh_error *err);
+/* Value of one parameter as text that the reader would accept. */
+void coh_param_value(const coh_config *cfg, const coh_param *p, coh_text *out);
+bool coh_param_is_default(const coh_config *cfg, const coh_param *p);
+
+/* All parameters that the job reads, resolved, as an INI text (that of run.ini). */
+void coh_config_show(const coh_config *cfg, coh_text *out);
+/* `cohort help [SECTION]`: NULL lists sections; COH_EUSAGE with the nearest name if unknown. */
+int coh_config_help(const char *section, coh_text *out, coh_error *err);
+
+/* Hash of job and of the parameters in `scope` that differ from their defaults, in table
+ * order, as "section.key=value\n", followed by `inputs`: a text that identifies what the
+ * parameters only name (teacher run hash, hash of a query file), may be "". Of
+ * COH_SCOPE_CLUSTERING there is no job part. */
+int coh_config_hash(const coh_config *cfg, coh_scope scope, const char *inputs, coh_hash *out,
+                    coh_error *err);
+/* A path given in the file, made relative to the file's folder unless absolute. */
+int coh_config_path(const coh_config *cfg, const char *value, char *out, size_t size,
+                    coh_error *err);
+
+#endif
