@@ -1,0 +1,179 @@
+/* extract.h - from trained students to one network: distances, linkage, cut, alignment
+ * filter, collapse, least squares, comparison with the teacher. Uses base, config, comm, net.
+ *
+ * Follows Martinelli, Simsek, Gerstner, Brea, "Expand-and-Cluster", ICML 2024. Everything here
+ * is float64 on the host. Letters: N students, H neurons a layer of each, n = N * H vectors,
+ * D = inputs + 1 (the bias is the last component), O outgoing weights of a neuron, K clusters.
+ * Functions that take a communicator are collective; their inputs count on rank 0 only unless
+ * said otherwise, and so do their results.
+ */
+#ifndef COHORT_EXTRACT_H
+#define COHORT_EXTRACT_H
+
+#include "cohort/comm.h"
+#include "cohort/net.h"
+
+/* ---- symmetries (section 3 of the contract) ------------------------------------------- */
+
+typedef enum coh_symmetry {
+  COH_SYM_NONE,                        /* g */
+  COH_SYM_ODD,                         /* tanh, identity */
+  COH_SYM_ODD_CONSTANT,                /* sigmoid */
+  COH_SYM_EVEN_LINEAR,                 /* softplus, gelu, silu */
+  COH_SYM_EVEN_LINEAR_POSITIVE_SCALING /* relu, leaky_relu */
+} coh_symmetry;
+coh_symmetry coh_act_symmetry(coh_act);
+const char *coh_symmetry_name(coh_symmetry);
+static inline bool coh_symmetry_has_sign(coh_symmetry s) { return s != COH_SYM_NONE; }
+static inline bool coh_symmetry_is_even_linear(coh_symmetry s) {
+  return s == COH_SYM_EVEN_LINEAR || s == COH_SYM_EVEN_LINEAR_POSITIVE_SCALING;
+}
+
+/* ---- distances ------------------------------------------------------------------------ */
+
+/* Index of pair i < j in a condensed matrix of n (SciPy's order): n*i - i*(i+1)/2 + j - i - 1. */
+static inline size_t coh_pair(size_t n, size_t i, size_t j) {
+  return n * i - i * (i + 1) / 2 + (j - i - 1);
+}
+
+/* Condensed distances [n(n-1)/2] of the rows of f [n, D], over the components with mask[d] != 0 (mask may be NULL):
+ * euclidean |u-v|, cosine 1 - u.v/(|u||v|); `symmetric`: the smaller of d(u,v) and d(u,-v). By the Gram
+ * matrix in ScaLAPACK (p?gemm or p?syrk, block-cyclic over all ranks of comm); pairs with
+ * d^2 < 1e-2 (|u|^2 + |v|^2) are recomputed from the difference, so that every distance is right to 1e-12
+ * relative. cosine likewise from the difference of the normalised vectors, |u-v|^2/2. A zero vector has cosine distance 1. Any n: blocks are
+ * gathered in pieces below 2^31 bytes. *out is allocated on rank 0, freed by the caller, NULL elsewhere. */
+int coh_distances(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
+                  coh_metric metric, bool symmetric, double **out, coh_error *err);
+/* The same by plain loops, for tests: long double accumulation. */
+void coh_distances_plain(size_t n, size_t D, const double *f, const uint8_t *mask,
+                         coh_metric metric, bool symmetric, double *out);
+
+/* ---- linkage and cut -------------------------------------------------------------------- */
+
+/* Merge k joins clusters a < b (ids 0..n-1 are vectors, n + k is the result of merge k) at
+ * height h into one of `size` vectors: the rows of SciPy's linkage matrix, sorted by height. */
+typedef struct coh_merge {
+  size_t a, b, size;
+  double height;
+} coh_merge;
+/* merges [n-1]; `dist` condensed, overwritten. Nearest-neighbour chain (Muellner 2011), O(n^2), with SciPy's
+ * rules for ties (chain prefers its previous element, then the lowest index; stable sort). */
+int coh_linkage(size_t n, double *dist, coh_linkage kind, coh_merge *merges, coh_error *err);
+
+/* Section 4.5: cut height chosen from the merges. `min_size` = floor(gamma*N). Returns the
+ * height (clusters are what merges with height <= cut join) and, in *n_large, how many
+ * clusters of at least min_size it gives. */
+int coh_cut_height(size_t n, const coh_merge *merges, coh_cut how, size_t min_size,
+                   size_t clusters, double beta, double *height, size_t *n_large,
+                   coh_error *err);
+/* label[n] = 0.. in order of first appearance; returns the number of clusters. */
+size_t coh_cut_labels(size_t n, const coh_merge *merges, double height, size_t *label);
+
+/* ---- one layer ---------------------------------------------------------------------------- */
+
+typedef struct coh_layer_view {
+  size_t N, H, D, O;
+  const double *w;    /* [N, H, D], bias last */
+  const double *a;    /* [N, H, O] outgoing weights */
+  const double *loss; /* [N] */
+  const uint8_t *mask; /* [D], last (bias) always 1; NULL = all */
+} coh_layer_view;
+
+typedef struct coh_cluster_options {
+  coh_symmetry symmetry;
+  double gamma, beta;
+  coh_linkage linkage;
+  coh_metric metric;
+  coh_canonical canonical;
+  coh_cut cut;
+  size_t clusters;
+  bool last_hidden; /* collapse outgoing weights to the best student's sum only */
+} coh_cluster_options;
+int coh_cluster_options_of(const coh_config *, coh_act, coh_cluster_options *, coh_error *);
+
+typedef enum coh_cluster_state {
+  COH_CLUSTER_KEPT,
+  COH_CLUSTER_SMALL,     /* fewer than floor(gamma*N) members */
+  COH_CLUSTER_UNALIGNED, /* median pairwise cosine distance above 1 - cos(pi/beta) */
+  COH_CLUSTER_NO_GOOD    /* no member in any of the best five students */
+} coh_cluster_state;
+
+typedef struct coh_cluster {
+  coh_cluster_state state;
+  size_t size;      /* members */
+  size_t students;  /* distinct students among them */
+  double median;    /* median pairwise cosine distance (masked, canonical) */
+  size_t student;   /* the student whose members were averaged; undefined unless kept */
+} coh_cluster;
+
+typedef struct coh_clustering {
+  size_t N, H, D, O;
+  coh_merge *merges;     /* [n - 1] */
+  double cut;
+  size_t n_clusters;     /* all, kept or not */
+  coh_cluster *cluster;  /* [n_clusters] */
+  size_t *label;         /* [n] index into cluster */
+  double *sign;          /* [n] +1 or -1 that made vectors canonical */
+  double *norm;          /* [n] divisor of the scaling class, else 1 */
+  size_t K;              /* kept clusters, in order of first member */
+  size_t *kept;          /* [K] index into cluster */
+  double *w;             /* [K, D] collapsed input vectors */
+  double *a;             /* [K, O] (last hidden) or [N, K, O]: outgoing sums */
+  /* What flipping the signs of kept members left behind, to be added to the layer above:
+   * odd_constant: constant [N, O] = sum of flipped members' outgoing rows (to the bias);
+   * even_linear: linear [N, D, O] = sum over flipped members of w_j outer a_j, bias row last. */
+  double *constant, *linear;
+} coh_clustering;
+
+/* Steps 1-8 of section 4. COH_EUSAGE when gamma*N < 2; COH_ENUMERIC when no cluster survives
+ * (the message counts small and unaligned ones) or a weight or loss is not finite (names the student). */
+int coh_cluster_layer(MPI_Comm comm, const coh_layer_view *, const coh_cluster_options *,
+                      const coh_sink *, coh_clustering **out, coh_error *err);
+void coh_clustering_destroy(coh_clustering *);
+
+/* ---- least squares -------------------------------------------------------------------------- */
+
+/* Fills columns [0, d + o) of row i of [X | Y]; called on any rank for any row. */
+typedef void (*coh_fill_row)(void *ctx, size_t row, double *values);
+/* theta [d, o] = argmin |X theta - Y|, minimum norm where X is rank deficient (singular values below
+ * rcond * largest count as zero): ScaLAPACK p?geqrf of [X | Y] (n x (d+o)) over all ranks, then LAPACK
+ * gelsd on the small R of rank 0. theta valid on every rank. *rank may be NULL. n >= 1 of any size. */
+int coh_lstsq(MPI_Comm comm, size_t n, size_t d, size_t o, coh_fill_row fill, void *ctx,
+              double rcond, double *theta, size_t *rank, coh_error *err);
+
+/* ---- comparison with the teacher (section 6) -------------------------------------------------- */
+
+typedef struct coh_match {
+  size_t neuron;     /* index in its own network */
+  size_t partner;    /* nearest neuron of the other, SIZE_MAX if it has none */
+  double w_distance; /* cosine distance of [w; b] (absolute cosine where the sign is free) */
+  double a_distance; /* cosine distance of outgoing weights of the pair (absolute for odd classes) */
+  double sign;       /* +1 or -1: sign that aligns the pair */
+  double out_norm;   /* norm of the neuron's own outgoing weights */
+} coh_match;
+
+typedef struct coh_comparison {
+  size_t true_size, found_size;
+  coh_match *match;  /* [true_size], teacher neurons by outgoing norm, largest first */
+  size_t n_excess;
+  coh_match *excess; /* recovered neurons matched by no teacher neuron, with their nearest one */
+  double w_max, w_mean, a_max, a_mean; /* over match; distances clipped below at 1e-16 */
+  size_t *assigned;  /* [true_size] optimal one-to-one partner (least total w distance), SIZE_MAX if none */
+} coh_comparison;
+
+/* teacher w [R, D], a [R, O]; recovered w [K, D], a [K, O]; mask [D] or NULL. Not collective. */
+int coh_compare(coh_symmetry, size_t R, const double *tw, const double *ta, size_t K,
+                const double *w, const double *a, size_t D, size_t O, const uint8_t *mask,
+                coh_comparison **out, coh_error *err);
+void coh_comparison_destroy(coh_comparison *);
+
+/* Parameter error after all symmetries are resolved: the recovered network is brought to the teacher's order, signs
+ * and lengths layer by layer (flips move into outgoing signs, next biases and linear paths;
+ * lengths of the scaling class into outgoing weights); then max|theta - theta*| and
+ * RMSE over the teacher's parameters, with skips compared with 0. mask [d_in] or NULL: first-layer inputs left out. Widths must agree in every layer, else
+ * *comparable = false. params host float64. */
+int coh_parameter_error(const coh_plan *teacher, const double *tp, const coh_plan *found,
+                        const double *fp, const uint8_t *mask, bool *comparable, double *max,
+                        double *rmse, coh_error *err);
+
+#endif
