@@ -82,8 +82,9 @@ void coh_text_free(coh_text *t);
 int coh_format(char *out, size_t size, coh_error *err, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Shortest decimal text that reads back as exactly `v` (as Python's repr): "0.001", "1e-05",
- * "nan", "inf". `out` holds at least 32 bytes. Returns `out`. */
+/* Shortest decimal text that reads back as exactly `v`: "1", "0.001", "1e-05", "nan", "-inf".
+ * As Python's repr, but no trailing ".0", and one digit more for a few powers of two. `out`
+ * holds at least 32 bytes. Returns `out`. */
 char *coh_real_text(double v, char *out);
 
 /* ---- messages from the library to the job ------------------------------------------- */
@@ -106,7 +107,8 @@ int coh_mkdirs(const char *path, coh_error *err); /* mkdir -p */
 /* Reads a whole file; *data is terminated by an extra 0 byte, freed by the caller. */
 int coh_file_read(const char *path, char **data, size_t *len, coh_error *err);
 /* Atomic write: temporary file beside `path`, write, fsync, rename, fsync of the folder. On
- * any failure (full disk included) the old file is unchanged and the temporary removed. */
+ * any failure (full disk included) the old file is unchanged and the temporary removed; only
+ * if nothing but the sync of the folder fails, the new file is in place and the error tells. */
 int coh_file_write(const char *path, const void *data, size_t len, coh_error *err);
 /* The same for writers that need a path (HDF5): coh_temp_path names the temporary file
  * (".NAME.tmp" in the same folder, one fixed name, so that a killed writer leaves at most one
@@ -133,12 +135,15 @@ typedef enum coh_purpose {
 
 void coh_random_block(uint64_t seed, coh_purpose purpose, uint64_t step, uint64_t index,
                       uint32_t out[4]);
-/* Uniform in [0, 1) with 53 bits, from the first two words of the block. */
+/* Uniform in [0, 1) with 53 bits, from the first two words of the block:
+ * ((out[0] << 32 | out[1]) >> 11) * 2^-53. */
 double coh_random_uniform(uint64_t seed, coh_purpose purpose, uint64_t step, uint64_t index);
-/* Standard normal: Box-Muller (cosine branch) on the block's two 53-bit uniforms. */
+/* Standard normal: Box-Muller on the block's two 53-bit uniforms,
+ * sqrt(-2 log(1 - u)) cos(2 pi v). */
 double coh_random_normal(uint64_t seed, coh_purpose purpose, uint64_t step, uint64_t index);
 /* perm[0..n) = a permutation of 0..n-1: Fisher-Yates, position i from n-1 down to 1 swapped
- * with j in [0, i] (unbiased, 64-bit multiply-shift with rejection). n < 2^32. */
+ * with j in [0, i] (unbiased, 64-bit multiply-shift with rejection), drawn at index i.
+ * n < 2^32. */
 void coh_random_permutation(uint64_t seed, coh_purpose purpose, uint64_t step, size_t n,
                             uint32_t *perm);
 
