@@ -68,4 +68,18 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libcohort.a
 
 tests-build: $(TESTBIN) bin/cohort
 
+deps: ## install missing Debian packages (run)
+	scripts/install-deps.sh run
+
+quickstart: ## install, build, recover a teacher from Fashion-MNIST
+	scripts/install-deps.sh run
+	$(MAKE) all
+	mpirun $(MPIRUN_FLAGS) -n 2 bin/cohort run configs/quickstart.ini
+
+test: ## install, build and run every test
+	scripts/install-deps.sh test
+	$(MAKE) tests-build
+	COHORT_DATA=$(CURDIR)/$(BUILD)/data scripts/fetch.sh mnist
+	COHORT_DATA=$(CURDIR)/$(BUILD)/data tests/run.sh $(BUILD) $(T)
+
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,217 @@
+/* checkpoint.c - a trainer's state to and from an archive. Rows of members are dealt anew at
+ * restore, so the number of ranks may change in between. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/trainer.h"
+
+/* ---- rows of the block: device members merged with those that left ------------------------ */
+
+static void *device_rows(coh_trainer *t, int which) {
+  if (!t->ens) return NULL;
+  return which == 0 ? t->ens->params : which == 1 ? t->m : t->v;
+}
+
+static void *stash_rows(coh_trainer *t, int which) {
+  return which == 0 ? t->gone.params : which == 1 ? t->gone.m : t->gone.v;
+}
+
+int coh_trainer_rows(coh_trainer *t, int which, void *host, coh_error *err) {
+  int rc = COH_OK;
+  size_t row = t->plan.P * coh_dtype_size(t->dev->dtype), N = coh_trainer_present(t);
+  void *device = device_rows(t, which), *gone = stash_rows(t, which);
+  char *present = NULL;
+  if (gone && gone != host) memcpy(host, gone, t->count * row);
+  if (!device || N == 0) return COH_OK;
+  COH_TRY(coh_alloc(&present, N, row, err));
+  COH_TRY(t->dev->ops->download(t->dev, present, device, N * row, err));
+  for (size_t i = 0; i < N; i++)
+    memcpy((char *)host + t->slot[i] * row, present + i * row, row);
+cleanup:
+  free(present);
+  return rc;
+}
+
+/* Sets the rows of members that are present; the others go to the stash. */
+int coh_trainer_set_rows(coh_trainer *t, int which, const void *host, coh_error *err) {
+  size_t row = t->plan.P * coh_dtype_size(t->dev->dtype);
+  void *device = device_rows(t, which);
+  if (!device) return COH_OK;
+  return t->dev->ops->upload(t->dev, device, host, t->count * row, err);
+}
+
+int coh_trainer_get(coh_trainer *t, void *params, coh_error *err) {
+  return coh_trainer_rows(t, 0, params, err);
+}
+
+int coh_trainer_set(coh_trainer *t, const void *params, coh_error *err) {
+  return coh_trainer_set_rows(t, 0, params, err);
+}
+
+int coh_trainer_gather(coh_trainer *t, void *all, coh_error *err) {
+  int rc;
+  size_t row = t->plan.P * coh_dtype_size(t->dev->dtype);
+  void *local = NULL;
+  COH_TRY(coh_alloc(&local, t->count, row, err));
+  COH_TRY(coh_trainer_rows(t, 0, local, err));
+  COH_TRY(coh_grid_gather_rows(t->grid, t->N, row, local, all, err));
+cleanup:
+  free(local);
+  return rc;
+}
+
+/* ---- the archive ---------------------------------------------------------------------------- */
+
+static const char *const row_name[3] = {"params", "moment1", "moment2"};
+
+/* Rows that this rank writes: replica 0 of its group alone. */
+static size_t writes(const coh_trainer *t) {
+  return t->grid->replica_rank == 0 ? t->count : 0;
+}
+
+static bool has_rows(const coh_trainer *t, int which) {
+  bool first = t->spec.optimizer == COH_ADAM || t->spec.momentum > 0;
+  return which == 0 || (which == 1 && first) || (which == 2 && t->spec.optimizer == COH_ADAM);
+}
+
+static int save_rows(coh_trainer *t, coh_archive *a, coh_error *err) {
+  int rc = COH_OK;
+  size_t P = t->plan.P;
+  void *host = NULL;
+  COH_TRY(coh_alloc(&host, t->count * P, coh_dtype_size(t->dev->dtype), err));
+  for (int which = 0; which < 3; which++) {
+    if (!has_rows(t, which)) continue;
+    COH_TRY(coh_trainer_rows(t, which, host, err));
+    COH_TRY(coh_archive_put_rows(a, row_name[which], coh_type_of(t->dev->dtype), t->N, 1, &P,
+                                 t->first, writes(t), host, err));
+  }
+cleanup:
+  free(host);
+  return rc;
+}
+
+/* Running sums of the epoch's loss: summed over replicas without disturbing the run. */
+static int save_sums(coh_trainer *t, coh_archive *a, coh_error *err) {
+  int rc = COH_OK;
+  double *sums = NULL, *all = NULL;
+  size_t present = coh_trainer_present(t), bytes = present * sizeof(double);
+  COH_TRY(coh_alloc(&sums, present, sizeof *sums, err));
+  COH_TRY(coh_alloc(&all, t->count, sizeof *all, err));
+  if (present > 0) {
+    COH_TRY(coh_reducer_sum(t->reducer, COH_F64, present, t->loss_sum, err));
+    COH_TRY(t->dev->ops->download(t->dev, sums, t->loss_sum, bytes, err));
+    if (t->grid->replica_rank > 0)
+      COH_TRY(t->dev->ops->zero(t->dev, t->loss_sum, bytes, err));
+  }
+  for (size_t i = 0; i < present; i++) all[t->slot[i]] = sums[i];
+  COH_TRY(coh_archive_put_rows(a, "loss_sum", COH_T_F64, t->N, 0, NULL, t->first, writes(t),
+                               all, err));
+cleanup:
+  free(sums);
+  free(all);
+  return rc;
+}
+
+/* Columns of member[]: reals are lr, best, loss; integers are state, bad, cool, step. */
+enum { REALS = 3, INTS = 4 };
+
+static int save_members(coh_trainer *t, coh_archive *a, coh_error *err) {
+  int rc;
+  double *real = NULL;
+  int64_t *whole = NULL;
+  size_t real_dim[2] = {t->N, REALS}, int_dim[2] = {t->N, INTS};
+  COH_TRY(coh_alloc(&real, t->N * REALS, sizeof *real, err));
+  COH_TRY(coh_alloc(&whole, t->N * INTS, sizeof *whole, err));
+  for (size_t n = 0; n < t->N; n++) {
+    const coh_member *m = &t->member[n];
+    double r[REALS] = {m->lr, m->best, m->loss};
+    int64_t w[INTS] = {m->state, (int64_t)m->bad, (int64_t)m->cool, (int64_t)m->step};
+    memcpy(real + n * REALS, r, sizeof r);
+    memcpy(whole + n * INTS, w, sizeof w);
+  }
+  COH_TRY(coh_archive_put(a, "member_real", COH_T_F64, 2, real_dim, real, err));
+  COH_TRY(coh_archive_put(a, "member_int", COH_T_I64, 2, int_dim, whole, err));
+cleanup:
+  free(real);
+  free(whole);
+  return rc;
+}
+
+int coh_trainer_save(coh_trainer *t, coh_archive *a, coh_error *err) {
+  int rc;
+  COH_TRY(coh_archive_put(a, "step", COH_T_U64, 0, NULL, &t->step, err));
+  COH_TRY(save_members(t, a, err));
+  COH_TRY(save_rows(t, a, err));
+  COH_TRY(save_sums(t, a, err));
+cleanup:
+  return rc;
+}
+
+static int restore_members(coh_trainer *t, coh_archive *a, bool further, coh_error *err) {
+  int rc;
+  double *real = NULL;
+  int64_t *whole = NULL;
+  size_t real_dim[2] = {t->N, REALS}, int_dim[2] = {t->N, INTS};
+  COH_TRY(coh_alloc(&real, t->N * REALS, sizeof *real, err));
+  COH_TRY(coh_alloc(&whole, t->N * INTS, sizeof *whole, err));
+  COH_TRY(coh_archive_get(a, "member_real", COH_T_F64, 2, real_dim, real, err));
+  COH_TRY(coh_archive_get(a, "member_int", COH_T_I64, 2, int_dim, whole, err));
+  for (size_t n = 0; n < t->N; n++) {
+    const double *r = real + n * REALS;
+    const int64_t *w = whole + n * INTS;
+    t->member[n] = (coh_member){.lr = r[0],
+                                .best = r[1],
+                                .loss = r[2],
+                                .state = (int)w[0],
+                                .bad = (uint64_t)w[1],
+                                .cool = (uint64_t)w[2],
+                                .step = (uint64_t)w[3]};
+    if (further && t->member[n].state == COH_MEMBER_DONE)
+      t->member[n].state = COH_MEMBER_ACTIVE;
+  }
+cleanup:
+  free(real);
+  free(whole);
+  return rc;
+}
+
+static int restore_rows(coh_trainer *t, coh_archive *a, coh_error *err) {
+  int rc = COH_OK;
+  size_t P = t->plan.P;
+  void *host = NULL;
+  COH_TRY(coh_alloc(&host, t->count * P, coh_dtype_size(t->dev->dtype), err));
+  for (int which = 0; which < 3; which++) {
+    if (!has_rows(t, which)) continue;
+    COH_TRY(coh_archive_get_rows(a, row_name[which], coh_type_of(t->dev->dtype), t->N, 1, &P,
+                                 t->first, t->count, host, err));
+    COH_TRY(coh_trainer_set_rows(t, which, host, err));
+  }
+cleanup:
+  free(host);
+  return rc;
+}
+
+static int restore_sums(coh_trainer *t, coh_archive *a, coh_error *err) {
+  int rc;
+  double *sums = NULL;
+  COH_TRY(coh_alloc(&sums, t->count, sizeof *sums, err));
+  COH_TRY(coh_archive_get_rows(a, "loss_sum", COH_T_F64, t->N, 0, NULL, t->first, t->count,
+                               sums, err));
+  if (t->count > 0 && t->grid->replica_rank == 0)
+    COH_TRY(t->dev->ops->upload(t->dev, t->loss_sum, sums, t->count * sizeof *sums, err));
+cleanup:
+  free(sums);
+  return rc;
+}
+
+int coh_trainer_restore(coh_trainer *t, coh_archive *a, bool further, coh_error *err) {
+  int rc;
+  COH_TRY(coh_archive_get(a, "step", COH_T_U64, 0, NULL, &t->step, err));
+  COH_TRY(restore_members(t, a, further, err));
+  COH_TRY(restore_rows(t, a, err));
+  COH_TRY(restore_sums(t, a, err));
+  COH_TRY(coh_trainer_shrink(t, err));
+cleanup:
+  return rc;
+}

@@ -1,0 +1,99 @@
+/* step.c - one iteration: gather the batch, forward, loss, backward, sum over replicas,
+ * update. The only place where parameters change. */
+#include "train/trainer.h"
+
+/* The order of the present epoch, drawn on the host, kept on the device. */
+static int order_epoch(coh_trainer *t, uint64_t epoch, coh_error *err) {
+  if (t->order_epoch == epoch) return COH_OK;
+  size_t n = t->train.host->n;
+  coh_order_epoch(t->spec.order_seed, epoch, n, t->perm);
+  t->order_epoch = epoch;
+  return t->dev->ops->upload(t->dev, t->batch.order, t->perm, n * sizeof *t->perm, err);
+}
+
+/* Copies rows [at, at + rows) of the epoch's order into the batch buffers. */
+static int gather_batch(coh_trainer *t, size_t at, size_t rows, coh_error *err) {
+  int rc;
+  const coh_device_ops *ops = t->dev->ops;
+  size_t size = coh_dtype_size(t->dev->dtype);
+  const uint32_t *index = t->batch.order + at;
+  COH_TRY(ops->gather(t->dev, rows, t->plan.d_in * size, t->train.x, index, t->batch.x,
+                      err));
+  if (t->spec.loss == COH_MSE)
+    COH_TRY(ops->gather(t->dev, rows, t->plan.n_out * size, t->train.y, index, t->batch.y,
+                        err));
+  else
+    COH_TRY(ops->gather(t->dev, rows, sizeof(int32_t), t->train.labels, index,
+                        t->batch.labels, err));
+cleanup:
+  return rc;
+}
+
+/* Gradient of the mean loss over the whole batch of `total` rows, this replica's part. */
+static int gradients(coh_trainer *t, size_t rows, size_t total, coh_error *err) {
+  int rc;
+  const coh_device_ops *ops = t->dev->ops;
+  void *out, *dout = coh_workspace_dout(t->work);
+  double scale = 1.0 / (double)total;
+  size_t N = t->ens->N;
+  COH_TRY(coh_forward(t->ens, t->work, rows, t->batch.x, 0, true, &out, err));
+  if (t->spec.loss == COH_MSE)
+    COH_TRY(ops->mse(t->dev, N, rows, t->plan.n_out, out, t->batch.y, scale, dout,
+                     t->loss_sum, err));
+  else
+    COH_TRY(ops->cross_entropy(t->dev, N, rows, t->plan.n_out, out, t->batch.labels, scale,
+                               dout, t->loss_sum, NULL, err));
+  COH_TRY(coh_backward(t->ens, t->work, rows, t->batch.x, 0, dout, err));
+cleanup:
+  return rc;
+}
+
+static int update(coh_trainer *t, coh_error *err) {
+  const coh_train_spec *s = &t->spec;
+  double factor = coh_schedule_factor(s, t->step);
+  for (size_t i = 0; i < t->ens->N; i++) {
+    t->step_lr[i] = t->member[t->first + t->slot[i]].lr * factor;
+    t->step_wd[i] = s->weight_decay;
+  }
+  coh_step_args a = {.kind = s->optimizer,
+                     .nesterov = s->nesterov,
+                     .mu = s->momentum,
+                     .beta1 = 0.9,
+                     .beta2 = 0.999,
+                     .eps = 1e-8,
+                     .t = t->step + 1,
+                     .N = t->ens->N,
+                     .P = t->plan.P,
+                     .lr = t->step_lr,
+                     .wd = t->step_wd,
+                     .w = t->ens->params,
+                     .g = t->ens->grads,
+                     .m = t->m,
+                     .v = t->v};
+  return t->dev->ops->step(t->dev, &a, err);
+}
+
+int coh_trainer_step(coh_trainer *t, coh_error *err) {
+  int rc = COH_OK;
+  size_t n = t->train.host->n, B = t->spec.batch;
+  size_t at = (size_t)(t->step % t->epoch_length) * B;
+  size_t total = at + B <= n ? B : n - at;
+  if (coh_trainer_present(t) > 0) {
+    size_t first, rows, all = t->ens->N * t->plan.P;
+    COH_TRY(order_epoch(t, t->step / t->epoch_length, err));
+    coh_grid_rows(t->grid, total, &first, &rows);
+    if (rows > 0) {
+      COH_TRY(gather_batch(t, at + first, rows, err));
+      COH_TRY(gradients(t, rows, total, err));
+    } else {
+      size_t bytes = all * coh_dtype_size(t->dev->dtype);
+      COH_TRY(t->dev->ops->zero(t->dev, t->ens->grads, bytes, err));
+    }
+    COH_TRY(coh_reducer_sum(t->reducer, t->dev->dtype, all, t->ens->grads, err));
+    COH_TRY(update(t, err));
+  }
+  t->samples += (double)coh_members_active(t) * (double)total;
+  t->step++;
+cleanup:
+  return rc;
+}
