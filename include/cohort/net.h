@@ -10,10 +10,11 @@
 
 enum { COH_MAX_LAYERS = 32 };
 
-/* Dense layer l: Z = A_{l-1} W + b (+ A_{l-2} S), A_l = act(Z). W [in, out], b [out], and, where
- * `skip` is set, S [skip_in, out], a linear path around the layer below (A_{-1} = X is the
- * input; layer 0 has no skip). Offsets count elements from the start of a member's P
- * parameters; order in memory: W0 b0 W1 b1 (S1) ... */
+/* Dense layer l: Z = A_{l-1} W + b (+ G_l S), A_l = act(Z), A_{-1} = X. W [in, out], b [out].
+ * Where `skip` is set, S [skip_in, out] is a linear path around the layer below, from all
+ * activations under it: G_l = [A_{l-2} | A_{l-3} | ... | X], skip_in their widths' sum (layer
+ * 0 has no skip; layer 1 skips from X). Offsets count elements from the start of a member's
+ * P parameters; order in memory: W0 b0 W1 b1 (S1) ... */
 typedef struct coh_layer {
   size_t in, out;
   coh_act act;

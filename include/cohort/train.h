@@ -61,6 +61,7 @@ typedef struct coh_train_status {
   size_t N, active;
   const coh_member *member; /* [N], the same on every rank */
   double seconds;           /* spent in this process */
+  uint64_t steps;           /* iterations made in this process */
   double samples;           /* members x samples stepped in this process, over all ranks */
 } coh_train_status;
 

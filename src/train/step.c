@@ -94,6 +94,7 @@ int coh_trainer_step(coh_trainer *t, coh_error *err) {
   }
   t->samples += (double)coh_members_active(t) * (double)total;
   t->step++;
+  t->steps++;
 cleanup:
   return rc;
 }

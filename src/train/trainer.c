@@ -339,6 +339,7 @@ int coh_trainer_run(coh_trainer *t, coh_error *err) {
   int rc = COH_OK;
   t->started = t->last_save = coh_seconds();
   t->samples = 0;
+  t->steps = 0;
   if (t->step >= t->spec.end || coh_members_active(t) == 0) return COH_OK;
   if (t->step == 0) COH_TRY(evaluate_due(t, true, err));
   while (t->step < t->spec.end && coh_members_active(t) > 0) COH_TRY(advance(t, err));
@@ -357,5 +358,6 @@ void coh_trainer_status(const coh_trainer *t, coh_train_status *s) {
                           .active = coh_members_active(t),
                           .member = t->member,
                           .seconds = coh_seconds() - t->started,
+                          .steps = t->steps,
                           .samples = t->samples};
 }

@@ -48,7 +48,8 @@ struct coh_trainer {
   double *host_loss;      /* [N] scratch */
   uint64_t step, epoch_length;
   double started, last_save;
-  double samples;
+  double samples;  /* members x samples stepped in this run, over all ranks */
+  uint64_t steps;  /* iterations of this run */
 };
 
 /* schedule.c */

@@ -1,0 +1,104 @@
+/* progress.c - the progress line: on a terminal rewritten a few times a second, in a log a
+ * plain line a minute at most. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "job.h"
+
+static const double terminal_seconds = 0.2, log_seconds = 60;
+
+bool progress_on_terminal(void) {
+  if (!getenv("OMPI_COMM_WORLD_RANK")) return isatty(STDERR_FILENO) != 0;
+  /* mpirun gives its children pipes or terminals of its own: what counts is where its own
+   * standard error goes. */
+  char link[64], target[256];
+  snprintf(link, sizeof link, "/proc/%ld/fd/2", (long)getppid());
+  ssize_t len = readlink(link, target, sizeof target - 1);
+  if (len <= 0) return false;
+  target[len] = '\0';
+  return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
+}
+
+void progress_begin(progress *p, const job *j, const char *stage) {
+  *p = (progress){.stage = stage};
+  p->on = j->grid.rank == 0 && !j->cfg.experiment.quiet;
+  p->terminal = p->on && progress_on_terminal();
+  p->last = coh_seconds();
+}
+
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* "loss 1.2e-5" or "loss best .. median .. worst .." over the members that did not fail. */
+static void add_losses(coh_text *line, const coh_train_status *s) {
+  coh_error err;
+  double *loss = NULL;
+  size_t n = 0;
+  if (coh_alloc(&loss, s->N, sizeof *loss, &err)) return;
+  for (size_t i = 0; i < s->N; i++)
+    if (isfinite(s->member[i].loss)) loss[n++] = s->member[i].loss;
+  qsort(loss, n, sizeof *loss, by_value);
+  if (n == 1) coh_text_add(line, "  loss %.3g", loss[0]);
+  if (n > 1)
+    coh_text_add(line, "  loss %.2e best, %.2e median, %.2e worst", loss[0],
+                 (loss[(n - 1) / 2] + loss[n / 2]) / 2, loss[n - 1]);
+  free(loss);
+}
+
+static void add_time_left(coh_text *line, const coh_train_status *s) {
+  if (s->steps == 0 || s->end <= s->step) return;
+  double per_step = s->seconds / (double)s->steps;
+  long left = (long)(per_step * (double)(s->end - s->step) + 0.5);
+  coh_text_add(line, "  at most %ld:%02ld:%02ld left", left / 3600, left / 60 % 60,
+               left % 60);
+}
+
+static void add_rate(coh_text *line, const coh_train_status *s) {
+  double rate = s->seconds > 0 ? s->samples / s->seconds : 0;
+  const char *unit = "";
+  if (rate >= 1e6) {
+    rate /= 1e6;
+    unit = "M";
+  } else if (rate >= 1e3) {
+    rate /= 1e3;
+    unit = "k";
+  }
+  coh_text_add(line, "  %.3g%s samples/s", rate, unit);
+}
+
+static void print_line(progress *p, const coh_train_status *s, bool last) {
+  coh_text line = {0};
+  uint64_t L = s->epoch_length;
+  coh_text_add(&line, "%s  ep %llu/%llu", p->stage, (unsigned long long)(s->step / L),
+               (unsigned long long)((s->end + L - 1) / L));
+  add_losses(&line, s);
+  if (s->N > 1) coh_text_add(&line, "  %zu/%zu training", s->active, s->N);
+  add_rate(&line, s);
+  if (last)
+    coh_text_add(&line, "  %.1f s", s->seconds);
+  else
+    add_time_left(&line, s);
+  if (line.data && p->terminal)
+    fprintf(stderr, "\r%s\033[K%s", line.data, last ? "\n" : "");
+  else if (line.data)
+    fprintf(stderr, "%s\n", line.data);
+  fflush(stderr);
+  p->open = p->terminal && !last;
+  coh_text_free(&line);
+}
+
+void progress_epoch(progress *p, const coh_train_status *s) {
+  double now = coh_seconds();
+  if (!p->on || now - p->last < (p->terminal ? terminal_seconds : log_seconds)) return;
+  p->last = now;
+  print_line(p, s, false);
+}
+
+void progress_end(progress *p, const coh_train_status *s) {
+  if (p->on) print_line(p, s, true);
+}
