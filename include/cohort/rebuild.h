@@ -54,4 +54,12 @@ int coh_rebuilt_network(const coh_rebuilt *, size_t O, const double *a, const do
 int coh_neurons_of(const coh_plan *, const double *params, size_t layer, double **w,
                    double **a, coh_error *err);
 
+/* Comparison of every hidden layer of a recovered network with the teacher's (same depth; else
+ * COH_EUSAGE): out[l] for l in [0, L - 1), each freed by coh_comparison_destroy. Above the first layer
+ * both sides are brought into the teacher's order of neurons, signs and lengths by the optimal assignment of the layers around;
+ * a neuron without a partner counts as weight 0. mask [d_in + 1] of the first layer, or NULL. */
+int coh_compare_networks(const coh_plan *teacher, const double *tp, const coh_plan *found,
+                         const double *fp, const uint8_t *mask, coh_comparison **out,
+                         coh_error *err);
+
 #endif

@@ -1,0 +1,303 @@
+/* extraction.c - from trained students to one fine-tuned network: cluster a layer, hold it
+ * fixed, retrain the students above it, and so on to the output (section 5 of the extraction
+ * contract). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "extraction.h"
+
+/* ---- one layer -------------------------------------------------------------------------------- */
+
+static int check_gamma(const extraction *x, coh_error *err) {
+  const coh_config *cfg = &x->job->cfg;
+  double least = floor(cfg->extraction.gamma * (double)x->N);
+  if (least >= 2) return COH_OK;
+  return coh_fail(err, COH_EUSAGE,
+                  "%s: extraction.gamma = %g with %zu students asks for clusters of %g: "
+                  "gamma * students must be at least 2; use more students or a larger gamma",
+                  cfg->file, cfg->extraction.gamma, x->N, least);
+}
+
+/* Clusters layer 0 of the upper students; *c on rank 0, shape and vectors added to `found` on
+ * every rank. */
+static int cluster(extraction *x, coh_clustering **c, coh_error *err) {
+  int rc = COH_OK;
+  job *j = x->job;
+  coh_layer_view view = {0};
+  coh_cluster_options options;
+  size_t shape[2] = {0};
+  double *w = NULL;
+  COH_TRY(coh_cluster_options_of(&j->cfg, x->upper.layer[0].act, &options, err));
+  options.last_hidden = x->upper.L == 2;
+  if (j->grid.rank == 0)
+    rc = coh_layer_view_of(&x->upper, x->N, x->params, x->loss,
+                           x->found.L == 0 ? x->mask0 : NULL, &view, err);
+  COH_TRY(coh_agree(j->grid.world, rc, err));
+  COH_TRY(coh_cluster_layer(j->grid.world, &view, &options, &j->sink, c, err));
+  if (*c) {
+    shape[0] = (*c)->K;
+    shape[1] = (*c)->D;
+  }
+  COH_TRY(coh_bcast(j->grid.world, shape, sizeof shape, 0, err));
+  COH_TRY(coh_alloc(&w, shape[0] * shape[1], sizeof *w, err));
+  if (*c) memcpy(w, (*c)->w, shape[0] * shape[1] * sizeof *w);
+  COH_TRY(coh_bcast(j->grid.world, w, shape[0] * shape[1] * sizeof *w, 0, err));
+  COH_TRY(coh_rebuilt_add(&x->found, shape[0], shape[1], w, err));
+cleanup:
+  coh_layer_view_free(&view);
+  free(w);
+  return rc;
+}
+
+/* Features that the next layer reads, beside the same targets. */
+static int next_features(extraction *x, bool keep_linear, coh_dataset *out, coh_error *err) {
+  size_t l = x->found.L - 1;
+  *out = (coh_dataset){.dtype = x->query->dtype,
+                       .n = x->query->n,
+                       .n_out = x->query->n_out,
+                       .y = x->query->y};
+  int rc = coh_features_next(x->dev, x->found.act, x->query->n, x->features.x, x->found.K[l],
+                             x->found.D[l], x->found.w[l], keep_linear, &out->x, &out->d_in,
+                             err);
+  out->shape[0] = out->d_in;
+  out->shape[1] = out->shape[2] = 1;
+  return rc;
+}
+
+static void replace_features(extraction *x, const coh_dataset *next) {
+  if (x->own_features) free(x->features.x);
+  x->features = *next;
+  x->own_features = true;
+}
+
+/* ---- trainings on the way ------------------------------------------------------------------------ */
+
+/* The students' own optimiser and batch, at the fine-tuning rate and length. */
+static int finetune_spec(const extraction *x, const coh_dataset *data, double lr_factor,
+                         coh_train_spec *spec, coh_error *err) {
+  const coh_config *cfg = &x->job->cfg;
+  int rc = coh_train_spec_of(cfg, data, spec, err);
+  uint64_t epoch = coh_epoch_length(data->n, spec->batch);
+  spec->end = coh_steps_value(cfg->extraction.finetune_steps, epoch);
+  spec->lr = cfg->extraction.finetune_lr * lr_factor;
+  spec->min_lr = cfg->training.min_lr;
+  spec->n_milestones = 0;
+  spec->warmup = 0;
+  return rc;
+}
+
+/* float64 [count] to the precision of the data. */
+static int narrow(coh_dtype dtype, size_t count, const double *from, void **to,
+                  coh_error *err) {
+  int rc = coh_alloc(to, count, coh_dtype_size(dtype), err);
+  for (size_t i = 0; i < count && !rc; i++) coh_put(dtype, *to, i, from[i]);
+  return rc;
+}
+
+/* All parameters of a trainer as float64 on rank 0 (NULL elsewhere). */
+static int gather(const extraction *x, coh_trainer *t, size_t N, size_t P, double **out,
+                  coh_error *err) {
+  int rc = COH_OK;
+  void *raw = NULL;
+  coh_dtype dtype = x->query->dtype;
+  bool root = x->job->grid.rank == 0;
+  *out = NULL;
+  if (root) COH_TRY(coh_alloc(&raw, N * P, coh_dtype_size(dtype), err));
+  if (root) COH_TRY(coh_alloc(out, N * P, sizeof **out, err));
+  COH_TRY(coh_trainer_gather(t, raw, err));
+  for (size_t i = 0; root && i < N * P; i++) (*out)[i] = coh_get(dtype, raw, i);
+cleanup:
+  free(raw);
+  return rc;
+}
+
+/* Trains N networks of `plan` from `start` (float64 [N, P] on every rank) on `data`; results:
+ * parameters on rank 0, losses [N] on every rank, before and after. */
+static int train(extraction *x, const char *name, const coh_plan *plan, size_t N,
+                 const coh_dataset *data, double lr_factor, const double *start,
+                 double **params, double *loss, coh_error *err) {
+  int rc;
+  char title[96], model[96], checkpoint[96];
+  void *first = NULL;
+  coh_trainer *t = NULL;
+  coh_text identity = {0};
+  stage s = {.title = title, .folder = x->folder, .model = model, .checkpoint = checkpoint,
+             .metrics = x->metrics, .plan = *plan, .N = N, .train = data};
+  COH_TRY(coh_format(title, sizeof title, err, "%s", name));
+  COH_TRY(coh_format(model, sizeof model, err, "%s.h5", name));
+  COH_TRY(coh_format(checkpoint, sizeof checkpoint, err, "%s.checkpoint.h5", name));
+  coh_text_add(&identity, "%s %s", x->identity, name);
+  COH_TRY(coh_text_check(&identity, err));
+  s.identity = identity.data;
+  COH_TRY(finetune_spec(x, data, lr_factor, &s.spec, err));
+  COH_TRY(narrow(data->dtype, N * plan->P, start, &first, err));
+  s.start = first;
+  COH_TRY(stage_train(x->job, x->dev, &s, &t, err));
+  COH_TRY(coh_trainer_evaluate(t, data, loss, NULL, err));
+  COH_TRY(gather(x, t, N, plan->P, params, err));
+cleanup:
+  coh_trainer_destroy(t);
+  coh_text_free(&identity);
+  free(first);
+  return rc;
+}
+
+/* Makes the students above the clustered layer, on every rank, and retrains them. */
+static int retrain_upper(extraction *x, const coh_clustering *c, coh_error *err) {
+  int rc = COH_OK;
+  job *j = x->job;
+  coh_plan next = {0};
+  coh_dataset features = {0};
+  double *start = NULL, *trained = NULL;
+  char name[32];
+  if (c) rc = coh_upper_next(&x->upper, x->N, x->params, c, x->sym, &next, &start, err);
+  COH_TRY(coh_agree(j->grid.world, rc, err));
+  COH_TRY(coh_bcast(j->grid.world, &next, sizeof next, 0, err));
+  if (!start) COH_TRY(coh_alloc(&start, x->N * next.P, sizeof *start, err));
+  COH_TRY(coh_bcast(j->grid.world, start, x->N * next.P * sizeof *start, 0, err));
+  COH_TRY(next_features(x, coh_symmetry_is_even_linear(x->sym), &features, err));
+  COH_TRY(coh_format(name, sizeof name, err, "above_layer_%zu", x->found.L));
+  COH_TRY(train(x, name, &next, x->N, &features, 1, start, &trained, x->loss, err));
+  replace_features(x, &features);
+  features.x = NULL;
+  x->upper = next;
+  free(x->params);
+  x->params = trained;
+cleanup:
+  free(features.x);
+  free(start);
+  return rc;
+}
+
+/* ---- the output layer -------------------------------------------------------------------------------- */
+
+/* Rows [F, 1 | Y - A a] for the least squares of the linear path. */
+typedef struct residual {
+  const coh_dataset *features, *hidden;
+  const double *a; /* [K, O] */
+} residual;
+
+static double residual_at(const residual *r, size_t i, size_t o) {
+  size_t K = r->hidden->d_in, O = r->hidden->n_out;
+  coh_dtype t = r->hidden->dtype;
+  double sum = coh_get(t, r->hidden->y, i * O + o);
+  for (size_t k = 0; k < K; k++)
+    sum -= coh_get(t, r->hidden->x, i * K + k) * r->a[k * O + o];
+  return sum;
+}
+
+static void residual_row(void *ctx, size_t row, double *values) {
+  const residual *r = ctx;
+  size_t d = r->features->d_in;
+  for (size_t i = 0; i < d; i++)
+    values[i] = coh_get(r->features->dtype, r->features->x, row * d + i);
+  values[d] = 1;
+  for (size_t o = 0; o < r->hidden->n_out; o++) values[d + 1 + o] = residual_at(r, row, o);
+}
+
+static void mean_residual(const residual *r, double *bias) {
+  size_t n = r->hidden->n, O = r->hidden->n_out;
+  for (size_t o = 0; o < O; o++) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += residual_at(r, i, o);
+    bias[o] = sum / (double)n;
+  }
+}
+
+/* Output bias (mean output = mean target) or, for the even_linear classes, the linear path and
+ * bias by least squares; then the whole network. */
+static int rebuild(extraction *x, coh_error *err) {
+  int rc;
+  coh_dataset hidden = {0};
+  size_t O = x->query->n_out, d = x->features.d_in;
+  double *theta = NULL;
+  COH_TRY(next_features(x, false, &hidden, err));
+  COH_TRY(coh_alloc(&theta, (d + 1) * O, sizeof *theta, err));
+  residual r = {&x->features, &hidden, x->a};
+  if (x->found.linear)
+    COH_TRY(coh_lstsq(x->job->grid.world, x->query->n, d + 1, O, residual_row, &r, 1e-10,
+                      theta, NULL, err));
+  else
+    mean_residual(&r, theta + d * O);
+  COH_TRY(coh_rebuilt_network(&x->found, O, x->a, theta + d * O, theta, &x->plan, &x->before,
+                              err));
+cleanup:
+  free(hidden.x);
+  free(theta);
+  return rc;
+}
+
+/* Mean square error of a network over the query set. */
+static int query_loss(const extraction *x, const double *params, double *loss,
+                      coh_error *err) {
+  int rc;
+  const coh_dataset *q = x->query;
+  void *p = NULL, *out = NULL;
+  double sum = 0;
+  COH_TRY(narrow(q->dtype, x->plan.P, params, &p, err));
+  COH_TRY(coh_alloc(&out, q->n * q->n_out, coh_dtype_size(q->dtype), err));
+  COH_TRY(coh_network_apply(&x->plan, x->dev, p, x->plan.L - 1, q->n, q->x, out, err));
+  for (size_t i = 0; i < q->n * q->n_out; i++) {
+    double e = coh_get(q->dtype, out, i) - coh_get(q->dtype, q->y, i);
+    sum += e * e;
+  }
+  *loss = sum / (double)(q->n * q->n_out);
+cleanup:
+  free(p);
+  free(out);
+  return rc;
+}
+
+static int finetune(extraction *x, coh_error *err) {
+  int rc;
+  double factor = x->found.linear ? 10 : 1;
+  COH_TRY(query_loss(x, x->before, &x->loss_before, err));
+  COH_TRY(train(x, "recovered", &x->plan, 1, x->query, factor, x->before, &x->after,
+                &x->loss_after, err));
+cleanup:
+  return rc;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------ */
+
+static int share_outgoing(extraction *x, const coh_clustering *c, coh_error *err) {
+  size_t count = x->found.K[x->found.L - 1] * x->query->n_out;
+  int rc = coh_alloc(&x->a, count, sizeof *x->a, err);
+  if (rc) return rc;
+  if (c) memcpy(x->a, c->a, count * sizeof *x->a);
+  return coh_bcast(x->job->grid.world, x->a, count * sizeof *x->a, 0, err);
+}
+
+int extraction_run(extraction *x, coh_error *err) {
+  int rc;
+  x->found.act = x->upper.layer[0].act;
+  x->found.linear = coh_symmetry_is_even_linear(x->sym);
+  COH_TRY(check_gamma(x, err));
+  while (x->upper.L >= 2) {
+    layer_report *report = &x->layer[x->n_layers++];
+    report->H = x->upper.layer[0].out;
+    COH_TRY(cluster(x, &report->cluster, err));
+    if (x->upper.L == 2) {
+      COH_TRY(share_outgoing(x, report->cluster, err));
+      break;
+    }
+    COH_TRY(retrain_upper(x, report->cluster, err));
+  }
+  COH_TRY(rebuild(x, err));
+  COH_TRY(finetune(x, err));
+cleanup:
+  return rc;
+}
+
+void extraction_free(extraction *x) {
+  for (size_t l = 0; l < x->n_layers; l++) coh_clustering_destroy(x->layer[l].cluster);
+  coh_rebuilt_free(&x->found);
+  if (x->own_features) free(x->features.x);
+  free(x->params);
+  free(x->loss);
+  free(x->mask0);
+  free(x->a);
+  free(x->before);
+  free(x->after);
+}

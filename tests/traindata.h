@@ -1,0 +1,151 @@
+/* traindata.h - a small regression problem and one training of it, for tests of the loop at
+ * any number of ranks. Include after cmocka.h. */
+#ifndef COHORT_TESTS_TRAINDATA_H
+#define COHORT_TESTS_TRAINDATA_H
+
+#include <unistd.h>
+
+#include "cohort/train.h"
+
+enum { TC_SAMPLES = 203, TC_INPUTS = 7, TC_OUTPUTS = 3, TC_BATCH = 32, TC_MAX = 16 };
+
+typedef struct train_case {
+  size_t N;
+  bool alone;         /* this rank by itself, whatever the others do */
+  coh_dtype dtype;
+  int plateau;
+  int64_t replicas;   /* 0 = 1 */
+  uint64_t first_id;
+  uint64_t epochs;    /* 0 = 8 */
+  int poison;         /* NaN in the first parameter of this member; 0 = none */
+  int state[TC_MAX];  /* results */
+  double first_loss[TC_MAX], last_loss[TC_MAX];
+} train_case;
+
+#define TC_OK(call) assert_string_equal((call) ? err.text : "", "")
+
+static void tc_dataset(coh_dtype dtype, coh_dataset *d) {
+  coh_error err = {0};
+  *d = (coh_dataset){.dtype = dtype, .n = TC_SAMPLES, .d_in = TC_INPUTS,
+                     .shape = {TC_INPUTS, 1, 1}, .n_out = TC_OUTPUTS};
+  TC_OK(coh_alloc(&d->x, d->n * d->d_in, coh_dtype_size(dtype), &err));
+  TC_OK(coh_alloc(&d->y, d->n * d->n_out, coh_dtype_size(dtype), &err));
+  for (size_t i = 0; i < d->n; i++)
+    for (size_t o = 0; o < TC_OUTPUTS; o++) {
+      double sum = 0;
+      for (size_t k = 0; k < TC_INPUTS; k++) {
+        double x = coh_random_normal(5, COH_RNG_TEST, i, k);
+        coh_put(dtype, d->x, i * TC_INPUTS + k, x);
+        sum += x * coh_random_normal(6, COH_RNG_TEST, o, k);
+      }
+      coh_put(dtype, d->y, i * TC_OUTPUTS + o, tanh(sum));
+    }
+}
+
+/* Small lr, short patience: members drop their lr and end at different epochs. */
+static coh_train_spec tc_spec(const train_case *c, const coh_dataset *d) {
+  uint64_t epoch = coh_epoch_length(d->n, TC_BATCH), epochs = c->epochs ? c->epochs : 8;
+  return (coh_train_spec){.optimizer = COH_ADAM, .lr = 0.01, .end = epochs * epoch,
+                          .batch = TC_BATCH, .order_seed = 3, .loss = COH_MSE,
+                          .plateau = (coh_plateau)c->plateau, .patience = 0, .cooldown = 0,
+                          .threshold = 0.08, .factor = 0.1, .min_lr = 1e-3};
+}
+
+typedef struct tc_hooks {
+  uint64_t stop_at;
+  const char *path;
+  const coh_grid *grid;
+  const coh_trainer *trainer;
+} tc_hooks;
+
+static bool tc_stop(void *ctx) {
+  tc_hooks *h = ctx;
+  coh_train_status s;
+  coh_trainer_status(h->trainer, &s);
+  return h->stop_at > 0 && s.step >= h->stop_at;
+}
+
+static int tc_save(void *ctx, coh_trainer *t, coh_error *err) {
+  tc_hooks *h = ctx;
+  coh_archive *a = NULL;
+  int rc = coh_archive_create(h->path, "test", 1, h->grid->world, &a, err);
+  if (!rc) rc = coh_trainer_save(t, a, err);
+  return rc ? (coh_archive_abandon(a), rc) : coh_archive_commit(a, err);
+}
+
+static void tc_start(const train_case *c, coh_trainer *t) {
+  coh_error err = {0};
+  coh_config cfg;
+  coh_config_defaults(&cfg, COH_JOB_TRAIN);
+  cfg.experiment.seed = 11;
+  TC_OK(coh_trainer_init(t, &cfg, c->first_id, &err));
+  if (!c->poison) return;
+  size_t first, count;
+  coh_trainer_block(t, &first, &count);
+  coh_train_status s;
+  coh_trainer_status(t, &s);
+  size_t P = (TC_INPUTS + 1) * 6 + 7 * TC_OUTPUTS;
+  void *params;
+  TC_OK(coh_alloc(&params, count * P, coh_dtype_size(c->dtype), &err));
+  TC_OK(coh_trainer_get(t, params, &err));
+  size_t bad = (size_t)c->poison;
+  if (bad >= first && bad < first + count)
+    coh_put(c->dtype, params, (bad - first) * P, NAN);
+  TC_OK(coh_trainer_set(t, params, &err));
+  free(params);
+}
+
+/* One training, in two processes' worth of trainers if cut > 0 (stopped at the first poll at
+ * or after step `cut`, restored, run on). Returns all [N, P] on rank 0, zeros elsewhere. */
+static char *train_case_run(train_case *c, uint64_t cut, size_t *bytes) {
+  coh_error err = {0};
+  coh_grid grid;
+  coh_device *dev;
+  coh_dataset d;
+  coh_plan plan;
+  size_t sizes[3] = {TC_INPUTS, 6, TC_OUTPUTS};
+  char path[64];
+  snprintf(path, sizeof path, "/tmp/cohort-train-%ld.h5",
+           (long)(c->alone ? getpid() : getppid()));
+  MPI_Comm comm = c->alone ? MPI_COMM_SELF : MPI_COMM_WORLD;
+  TC_OK(coh_grid_create(comm, c->replicas ? c->replicas : 1, &grid, &err));
+  TC_OK(coh_device_open(COH_DEVICE_CPU, c->dtype, &dev, &err));
+  tc_dataset(c->dtype, &d);
+  TC_OK(coh_plan_dense(2, sizes, COH_TANH, NULL, &plan, &err));
+  coh_train_spec spec = tc_spec(c, &d);
+  *bytes = c->N * plan.P * coh_dtype_size(c->dtype);
+  void *all = NULL;
+  TC_OK(coh_alloc(&all, *bytes, 1, &err));
+  for (int piece = cut > 0 ? 0 : 1; piece < 2; piece++) {
+    coh_trainer *t;
+    tc_hooks ctx = {.stop_at = piece == 0 ? cut : 0, .path = path, .grid = &grid};
+    coh_train_hooks hooks = {.ctx = &ctx, .stop = tc_stop, .save = tc_save,
+                             .save_steps = cut > 0 ? cut : 0};
+    TC_OK(coh_trainer_create(&grid, dev, &plan, c->N, &d, NULL, &spec, &hooks, &t, &err));
+    ctx.trainer = t;
+    if (piece == 1 && cut > 0) {
+      coh_archive *a;
+      TC_OK(coh_archive_open(path, "test", 1, grid.world, &a, &err));
+      TC_OK(coh_trainer_restore(t, a, false, &err));
+      coh_archive_abandon(a);
+    } else {
+      tc_start(c, t);
+      TC_OK(coh_trainer_evaluate(t, &d, c->first_loss, NULL, &err));
+    }
+    int rc = coh_trainer_run(t, &err);
+    assert_int_equal(rc, piece == 0 ? COH_ESTOP : COH_OK);
+    TC_OK(coh_trainer_evaluate(t, &d, c->last_loss, NULL, &err));
+    TC_OK(coh_trainer_gather(t, all, &err));
+    coh_train_status s;
+    coh_trainer_status(t, &s);
+    for (size_t n = 0; n < c->N; n++) c->state[n] = s.member[n].state;
+    coh_trainer_destroy(t);
+  }
+  if (grid.rank == 0) unlink(path);
+  coh_dataset_free(&d);
+  coh_device_close(dev);
+  coh_grid_destroy(&grid);
+  return all;
+}
+
+#endif
