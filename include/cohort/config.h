@@ -147,32 +147,39 @@ typedef struct coh_param {
   const char *section, *key;
   int type;               /* private to src/config */
   size_t offset;          /* into coh_config */
-  const char *def;        /* default as text */
+  const char *def;        /* default as text; NULL: none, the job needs it given */
   const char *def_extract; /* default for job = extract where it differs, else NULL */
-  double min, max;        /* numbers; inclusive unless open_min */
-  bool open_min;
-  const char *const *choices; /* NULL-terminated, for choices */
+  double min, max;        /* numbers; inclusive unless open_min, open_max */
+  bool open_min, open_max;
+  const char *const *choices; /* NULL-terminated; NULL: any value of the type */
   coh_scope scope;
   unsigned jobs;          /* bit (1 << coh_job) set: the job reads it */
   const char *help;       /* one sentence, with the unit */
 } coh_param;
 const coh_param *coh_params(size_t *count); /* the whole table, in the order of show */
 
-/* Every default, for the given job. */
+/* Every default, for the given job; what has none is zero or empty. */
 void coh_config_defaults(coh_config *cfg, coh_job job);
 /* Reads `path`, then applies overrides "section.key=value" in order. Errors (COH_EUSAGE) name
  * file, line, section, key, value, what would be valid, and the nearest valid name. Unknown
  * sections and keys, wrong types, out of range, a key given twice (in one section or in two
- * sections of one name), a key that the job does not read: errors. */
+ * sections of one name), a key that the job does not read: errors, the first one told. Sections
+ * and keys may be written in any case; values end before a ';' or '#' unless quoted. Sets
+ * iniparser's error callback, which is global: one thread at a time. */
 int coh_config_load(coh_config *cfg, const char *path, size_t n_set, const char *const *set,
                     coh_error *err);
-/* One "section.key=value" assignment, checked. */
+/* One "section.key=value" assignment, checked by itself; coh_config_check checks the whole. The
+ * job cannot be changed, since the defaults depend on it. */
 int coh_config_set(coh_config *cfg, const char *assignment, coh_error *err);
+/* What no value alone can tell: parameters that are missing or exclude each other. Part of
+ * coh_config_load. */
+int coh_config_check(const coh_config *cfg, coh_error *err);
 /* Value of one parameter as text that the reader would accept. */
 void coh_param_value(const coh_config *cfg, const coh_param *p, coh_text *out);
 bool coh_param_is_default(const coh_config *cfg, const coh_param *p);
 
-/* All parameters that the job reads, resolved, as an INI text (that of run.ini). */
+/* All parameters that the job reads, as an INI text (that of run.ini). Paths inside are made
+ * absolute, so that the text means the same in any folder. */
 void coh_config_show(const coh_config *cfg, coh_text *out);
 /* `cohort help [SECTION]`: NULL lists sections; COH_EUSAGE with the nearest name if unknown. */
 int coh_config_help(const char *section, coh_text *out, coh_error *err);
@@ -180,10 +187,11 @@ int coh_config_help(const char *section, coh_text *out, coh_error *err);
 /* Hash of job and of the parameters in `scope` that differ from their defaults, in table
  * order, as "section.key=value\n", followed by `inputs`: a text that identifies what the
  * parameters only name (teacher run hash, hash of a query file), may be "". Of
- * COH_SCOPE_CLUSTERING there is no job part. */
+ * COH_SCOPE_CLUSTERING there is no job part. Of a path ([extraction] mask) only "file" enters:
+ * what stands in the file is for `inputs`. */
 int coh_config_hash(const coh_config *cfg, coh_scope scope, const char *inputs, coh_hash *out,
                     coh_error *err);
-/* A path given in the file, made relative to the file's folder unless absolute. */
+/* A path given in the file: below the file's folder unless absolute. "" stays "". */
 int coh_config_path(const coh_config *cfg, const char *value, char *out, size_t size,
                     coh_error *err);
 

@@ -1,0 +1,158 @@
+/* check.c - what no value alone can tell: parameters that are missing, that exclude each
+ * other or that need each other. Ranges of single values stand in the table. */
+#include "table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The configuration, and whom to blame. */
+typedef struct check {
+  const coh_config *cfg;
+  const coh_param **blame;
+  coh_error *err;
+} check;
+
+/* 'section.key = "value": <message>' */
+static int blame(const check *c, const char *section, const char *key,
+                 const char *message) {
+  char shown[128];
+  coh_text value = {0};
+  *c->blame = coh_param_find(section, key);
+  coh_param_value(c->cfg, *c->blame, &value);
+  int rc = coh_text_check(&value, c->err);
+  if (rc == COH_OK)
+    rc = coh_fail(c->err, COH_EUSAGE, "%s.%s = \"%s\": %s", section, key,
+                  coh_shown(value.data, shown), message);
+  coh_text_free(&value);
+  return rc;
+}
+
+#define REFUSE_IF(condition, section, key, message)                                      \
+  if (condition) return blame(c, #section, #key, message)
+
+static bool is_set(coh_steps s) {
+  return s.ep || s.it;
+}
+
+/* ---- all jobs ---------------------------------------------------------------------- */
+
+/* Texts that have no default must be given. */
+static int check_required(const check *c) {
+  size_t count;
+  const coh_param *p = coh_params(&count);
+  for (size_t i = 0; i < count; i++) {
+    bool text = p[i].type >= COH_TYPE_TEXT;
+    if (p[i].def || !text || !coh_param_is_read(p + i, c->cfg->experiment.job)) continue;
+    if (*(const char *)coh_param_read(c->cfg, p + i)) continue;
+    coh_text t = {0};
+    coh_text_add(&t, "%s.%s is missing: expected ", p[i].section, p[i].key);
+    if (p[i].choices)
+      coh_value_expected(p + i, &t);
+    else
+      coh_text_add(&t, "%s", p[i].help);
+    *c->blame = p + i;
+    return coh_fail_text(c->err, &t);
+  }
+  return COH_OK;
+}
+
+/* True if b cannot come after a, however long an epoch is. */
+static bool never_ascends(coh_steps a, coh_steps b) {
+  return b.ep <= a.ep && b.it <= a.it;
+}
+
+static int check_schedule(const check *c) {
+  const coh_milestones *m = &c->cfg->training.milestone_steps;
+  bool plateau = c->cfg->training.plateau != COH_PLATEAU_NONE;
+  for (size_t i = 1; i < m->n; i++)
+    REFUSE_IF(never_ascends(m->at[i - 1], m->at[i]), training, milestone_steps,
+              "expected each step to be later than the one before it");
+  REFUSE_IF(m->n && plateau, training, milestone_steps,
+            "milestones need training.plateau = none");
+  REFUSE_IF(is_set(c->cfg->training.warmup_steps) && plateau, training, warmup_steps,
+            "a warm-up needs training.plateau = none");
+  return COH_OK;
+}
+
+static int check_training(const check *c) {
+  const char *further = c->cfg->training.further_training;
+  coh_steps steps;
+  coh_error ignored;
+  bool adam = c->cfg->training.optimizer == COH_ADAM;
+  REFUSE_IF(*further && coh_steps_parse(further, &steps, &ignored) != COH_OK, training,
+            further_training,
+            "expected nothing, or steps such as 40ep, 200it or 3ep20it");
+  REFUSE_IF(adam && c->cfg->training.momentum > 0, training, momentum,
+            "only training.optimizer = sgd has a momentum");
+  REFUSE_IF(adam && c->cfg->training.nesterov_momentum > 0, training, nesterov_momentum,
+            "only training.optimizer = sgd has a momentum");
+  return check_schedule(c);
+}
+
+static int check_experiment(const check *c) {
+  REFUSE_IF(!*c->cfg->experiment.name, experiment, name, "expected the name of a folder");
+  REFUSE_IF(!*c->cfg->experiment.results, experiment, results,
+            "expected the path of a folder");
+  return COH_OK;
+}
+
+/* ---- job = extract ------------------------------------------------------------------
+ */
+
+/* True if the list "a+b+c" has `word`. */
+static bool has_word(const char *list, const char *word) {
+  size_t n = strlen(word);
+  for (const char *s = list; s; s = strchr(s, '+')) {
+    s += *s == '+';
+    if (strncmp(s, word, n) == 0 && (s[n] == '+' || !s[n])) return true;
+  }
+  return false;
+}
+
+static int check_teacher(const check *c) {
+  const char *datagen = c->cfg->query.datagen;
+  bool config = *c->cfg->teacher.config, weights = *c->cfg->teacher.weights;
+  bool file = has_word(datagen, "file");
+  REFUSE_IF(file && !*c->cfg->query.file, query, file,
+            "expected a file, since query.datagen contains file");
+  REFUSE_IF(!file && *c->cfg->query.file, query, file,
+            "is read only if query.datagen contains file");
+  REFUSE_IF(config && weights, teacher, weights,
+            "expected either teacher.config or teacher.weights, not both");
+  REFUSE_IF(!config && !weights && strcmp(datagen, "file") != 0, teacher, config,
+            "expected teacher.config or teacher.weights; only query.datagen = file does "
+            "without a teacher");
+  REFUSE_IF(c->cfg->teacher.member > 0 && !config && !weights, teacher, member,
+            "there is no teacher");
+  return COH_OK;
+}
+
+static int check_extraction(const check *c) {
+  int cut = c->cfg->extraction.cut;
+  bool clusters = c->cfg->extraction.clusters > 0;
+  REFUSE_IF(cut == COH_CUT_COUNT && !clusters, extraction, clusters,
+            "expected at least 1, since extraction.cut = count");
+  REFUSE_IF(cut != COH_CUT_COUNT && clusters, extraction, clusters,
+            "is read only by extraction.cut = count");
+  REFUSE_IF(cut == COH_CUT_ANGLE && c->cfg->extraction.metric != COH_COSINE, extraction,
+            cut, "an angle needs extraction.metric = cosine");
+  REFUSE_IF(!*c->cfg->extraction.mask, extraction, mask,
+            "expected none, auto, or a path");
+  return COH_OK;
+}
+
+/* ------------------------------------------------------------------------------------ */
+
+int coh_check_params(const coh_config *cfg, const coh_param **blamed, coh_error *err) {
+  int rc;
+  const check c = {cfg, blamed, err};
+  COH_TRY(check_required(&c));
+  COH_TRY(check_experiment(&c));
+  COH_TRY(check_training(&c));
+  if (cfg->experiment.job == COH_JOB_EXTRACT) {
+    COH_TRY(check_teacher(&c));
+    COH_TRY(check_extraction(&c));
+  }
+cleanup:
+  return rc;
+}

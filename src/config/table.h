@@ -1,0 +1,117 @@
+/* table.h - what the files of src/config share: the table of parameters, values as text,
+ * names and the lines of an INI file. Private to the room. */
+#ifndef COHORT_CONFIG_TABLE_H
+#define COHORT_CONFIG_TABLE_H
+
+#include "cohort/config.h"
+
+/* ---- params.c ---------------------------------------------------------------------- */
+
+/* coh_param.type. Told from the type of the field; a char array is TEXT, or what the
+ * table says it is. */
+typedef enum coh_type {
+  COH_TYPE_INT,
+  COH_TYPE_REAL,
+  COH_TYPE_BOOL,
+  COH_TYPE_CHOICE, /* index of one of param.choices */
+  COH_TYPE_STEPS,
+  COH_TYPE_MILESTONES,
+  COH_TYPE_TEXT, /* one of param.choices where it has any */
+  COH_TYPE_LIST, /* several of param.choices, joined by '+' */
+  COH_TYPE_PATH  /* or one of param.choices */
+} coh_type;
+
+enum { COH_JOBS = 2, COH_NAMES = 64 }; /* COH_NAMES: most keys of a section, and more */
+
+typedef struct coh_section {
+  const char *name, *help;
+} coh_section;
+
+const coh_section *coh_sections(size_t *count);
+bool coh_section_exists(const char *name);
+const coh_param *coh_param_find(const char *section, const char *key); /* NULL: none */
+extern const char *const coh_job_names[COH_JOBS + 1];
+
+static inline bool coh_param_is_read(const coh_param *p, int job) {
+  return p->jobs >> job & 1;
+}
+static inline const char *coh_param_default(const coh_param *p, int job) {
+  return job == COH_JOB_EXTRACT && p->def_extract ? p->def_extract : p->def;
+}
+static inline void *coh_param_field(coh_config *cfg, const coh_param *p) {
+  return (char *)cfg + p->offset;
+}
+static inline const void *coh_param_read(const coh_config *cfg, const coh_param *p) {
+  return (const char *)cfg + p->offset;
+}
+
+/* ---- value.c ----------------------------------------------------------------------- */
+
+/* Reads `text` into the parameter's field. COH_EUSAGE 'section.key = "text": expected
+ * ...', with the field unchanged. */
+int coh_value_parse(const coh_param *p, const char *text, coh_config *cfg,
+                    coh_error *err);
+bool coh_value_same(const coh_param *p, const coh_config *a, const coh_config *b);
+/* What a value may be: "a number above 0", "one of sgd, adam". */
+void coh_value_expected(const coh_param *p, coh_text *out);
+/* True for a PATH whose value is a path: neither empty nor one of the choices. */
+bool coh_value_is_path(const coh_param *p, const char *text);
+/* The quote an INI line needs around a text: "", "\"" or "'"; NULL if none would do. */
+const char *coh_text_quote(const char *text);
+
+/* ---- names.c ----------------------------------------------------------------------- */
+
+/* The name nearest to `name` by edit distance (a swap of neighbours counts once, case
+ * does not), or NULL if none is near. `names` ends with NULL. */
+const char *coh_name_nearest(const char *name, const char *const *names);
+void coh_name_lower(char *name);
+bool coh_name_is_among(const char *name, const char *const *names);
+/* "a, b, c" */
+void coh_names_join(const char *const *names, coh_text *out);
+/* Fills names[COH_NAMES] with the sections, or with the keys of one; returns `names`. */
+const char *const *coh_names_sections(const char **names);
+const char *const *coh_names_keys(const char *section, const char **names);
+/* At most 100 bytes of a user's text, control characters as '?'; returns `out`, of 128.
+ */
+char *coh_shown(const char *text, char *out);
+/* COH_EUSAGE with the message in `t`, which is freed. */
+int coh_fail_text(coh_error *err, coh_text *t);
+/* COH_EUSAGE 'unknown section "...": ...', with the nearest name, or else all of them. */
+int coh_fail_unknown_section(const char *section, coh_error *err);
+/* The same of a key in a section that there is, with the other sections that have such a
+ * key. */
+int coh_fail_unknown_key(const char *section, const char *key, coh_error *err);
+
+/* ---- ini.c ------------------------------------------------------------------------- */
+
+/* One line of an INI file that says something. */
+typedef struct coh_ini_line {
+  const char *section;
+  const char *key;   /* NULL for the line of the section itself */
+  const char *value; /* filled by coh_ini_values */
+  int number;
+} coh_ini_line;
+
+typedef struct coh_ini {
+  char *text;  /* the file as it was read */
+  char *names; /* what section and key point into */
+  void *dictionary;
+  size_t len, n;
+  coh_ini_line *lines;
+} coh_ini;
+
+/* Reads a file and finds its lines. COH_EUSAGE "file:line: ..." for a line that is
+ * neither section, "key = value" nor comment. Free with coh_ini_free also after a
+ * failure. */
+int coh_ini_scan(const char *path, coh_ini *ini, coh_error *err);
+/* Values of all lines, by iniparser. Of a key given twice it keeps only the last value,
+ * so look for those first. */
+int coh_ini_values(const char *path, coh_ini *ini, coh_error *err);
+void coh_ini_free(coh_ini *ini);
+
+/* ---- check.c ----------------------------------------------------------------------- */
+
+/* As coh_config_check, naming the parameter that is to blame instead of the file. */
+int coh_check_params(const coh_config *cfg, const coh_param **blame, coh_error *err);
+
+#endif
