@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <ftw.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,14 @@ static inline const char *scratch(const char *name) {
   char *path = paths[turn++ % 8];
   snprintf(path, sizeof paths[0], "%s/%.200s", scratch_folder, name);
   return path;
+}
+
+/* Writes a file plainly; returns 0, or -1. */
+static inline int scratch_write(const char *path, const void *data, size_t len) {
+  FILE *f = fopen(path, "wb");
+  if (!f) return -1;
+  bool ok = fwrite(data, 1, len, f) == len;
+  return fclose(f) == 0 && ok ? 0 : -1;
 }
 
 /* Number of entries in a folder, "." and ".." left out; -1 if it cannot be read. */

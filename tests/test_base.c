@@ -364,10 +364,7 @@ static void test_write_to_a_full_disk(void **state) {
 }
 
 static void put(const char *path, const char *text) {
-  FILE *f = fopen(path, "w");
-  assert_non_null(f);
-  assert_true(fputs(text, f) >= 0);
-  assert_int_equal(fclose(f), 0);
+  assert_int_equal(scratch_write(path, text, strlen(text)), 0);
 }
 
 static void test_temp_commit_and_discard(void **state) {

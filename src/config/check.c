@@ -46,10 +46,8 @@ static int check_required(const check *c) {
     if (*(const char *)coh_param_read(c->cfg, p + i)) continue;
     coh_text t = {0};
     coh_text_add(&t, "%s.%s is missing: expected ", p[i].section, p[i].key);
-    if (p[i].choices)
-      coh_value_expected(p + i, &t);
-    else
-      coh_text_add(&t, "%s", p[i].help);
+    coh_value_expected(p + i, &t);
+    coh_text_add(&t, ". %s", p[i].help);
     *c->blame = p + i;
     return coh_fail_text(c->err, &t);
   }

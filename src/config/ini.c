@@ -76,9 +76,9 @@ static int scan_key(scanner *s, char *line, coh_error *err) {
   while (end && end > line && isspace((unsigned char)end[-1])) end--;
   char kept = end ? *end : '\0';
   if (end) *end = '\0';
-  bool ok = end && is_name(line);
-  if (!ok && end) *end = kept; /* show the whole line */
-  if (!ok) return refuse(s, err, line, "\"[section]\", \"key = value\" or a comment");
+  bool named = end && is_name(line);
+  if (end && !(named && s->section)) *end = kept; /* show the whole line */
+  if (!named) return refuse(s, err, line, "\"[section]\", \"key = value\" or a comment");
   if (!s->section) return refuse(s, err, line, "a \"[section]\" before the first key");
   const char *value = equals + 1 + strspn(equals + 1, " \t");
   if (!quotes_are_closed(value))
