@@ -19,10 +19,10 @@
 
 typedef enum coh_code {
   COH_OK = 0,
-  COH_EUSAGE = -1,   /* the user asked for something wrong: configuration, arguments */
-  COH_EDATA = -2,    /* a file is not what it should be: truncated, corrupt, wrong shape */
-  COH_EIO = -3,      /* the operating system refused: no such file, disk full */
-  COH_ENOMEM = -4,   /* out of memory */
+  COH_EUSAGE = -1, /* the user asked for something wrong: configuration, arguments */
+  COH_EDATA = -2,  /* a file is not what it should be: truncated, corrupt, wrong shape */
+  COH_EIO = -3,    /* the operating system refused: no such file, disk full */
+  COH_ENOMEM = -4, /* out of memory */
   COH_ENUMERIC = -5, /* NaN or infinity, or a factorisation failed */
   COH_ELIB = -6,     /* MPI, HDF5, ScaLAPACK, CUDA returned an error */
   COH_ESTOP = -7,    /* asked to stop; state was saved; "requeue me" */
@@ -36,13 +36,15 @@ typedef struct coh_error {
   char text[COH_ERROR_TEXT]; /* one message, no trailing newline */
 } coh_error;
 
-/* Fills `err` (printf style) and returns `code`, so that `return coh_fail(...)` reads well. */
+/* Fills `err` (printf style) and returns `code`, so that `return coh_fail(...)` reads
+ * well. */
 int coh_fail(coh_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* As coh_fail with COH_EIO (COH_ENOMEM for ENOMEM), and ": strerror(errno)" appended. */
 int coh_fail_errno(coh_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* Puts "<formatted text>: " in front of the message already in `err`; returns err->code. */
+/* Puts "<formatted text>: " in front of the message already in `err`; returns
+ * err->code. */
 int coh_explain(coh_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -59,14 +61,14 @@ int coh_exit_status(int code);
 
 /* ---- memory, text ------------------------------------------------------------------ */
 
-/* Allocates n*size bytes, zeroed, 64-byte aligned, into *(void **)out; n*size may be 0 (the
- * pointer is still valid for free()). Overflow and lack of memory give COH_ENOMEM with the
- * number of bytes. Freed with free(). */
+/* Allocates n*size bytes, zeroed, 64-byte aligned, into *(void **)out; n*size may be 0
+ * (the pointer is still valid for free()). Overflow and lack of memory give COH_ENOMEM
+ * with the number of bytes. Freed with free(). */
 int coh_alloc(void *out, size_t n, size_t size, coh_error *err);
 
-/* A growing string; start with {0}, end with coh_text_free. `data` is always terminated once
- * something was added. Out of memory sets `failed` and later calls do nothing; check it once
- * with coh_text_check. */
+/* A growing string; start with {0}, end with coh_text_free. `data` is always terminated
+ * once something was added. Out of memory sets `failed` and later calls do nothing; check
+ * it once with coh_text_check. */
 typedef struct coh_text {
   char *data;
   size_t len, cap;
@@ -78,19 +80,21 @@ void coh_text_addn(coh_text *t, const char *bytes, size_t n);
 int coh_text_check(const coh_text *t, coh_error *err);
 void coh_text_free(coh_text *t);
 
-/* snprintf into a fixed buffer; COH_EUSAGE "... is too long" instead of silent truncation. */
+/* snprintf into a fixed buffer; COH_EUSAGE "... is too long" instead of silent
+ * truncation. */
 int coh_format(char *out, size_t size, coh_error *err, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Shortest decimal text that reads back as exactly `v`: "1", "0.001", "1e-05", "nan", "-inf".
- * As Python's repr, but no trailing ".0", and one digit more for a few powers of two. `out`
- * holds at least 32 bytes. Returns `out`. */
+/* Shortest decimal text that reads back as exactly `v`: "1", "0.001", "1e-05", "nan",
+ * "-inf". As Python's repr, but no trailing ".0", and one digit more for a few powers of
+ * two. `out` holds at least 32 bytes. Returns `out`. */
 char *coh_real_text(double v, char *out);
 
-/* ---- messages from the library to the job ------------------------------------------- */
+/* ---- messages from the library to the job ------------------------------------------ */
 
 typedef enum coh_level { COH_INFO, COH_WARN } coh_level;
-/* Where the library puts remarks (a dropped cluster, a resumed run). NULL sinks are silent. */
+/* Where the library puts remarks (a dropped cluster, a resumed run). NULL sinks are
+ * silent. */
 typedef struct coh_sink {
   void (*line)(void *ctx, coh_level level, const char *text);
   void *ctx;
@@ -106,13 +110,14 @@ bool coh_file_exists(const char *path);
 int coh_mkdirs(const char *path, coh_error *err); /* mkdir -p */
 /* Reads a whole file; *data is terminated by an extra 0 byte, freed by the caller. */
 int coh_file_read(const char *path, char **data, size_t *len, coh_error *err);
-/* Atomic write: temporary file beside `path`, write, fsync, rename, fsync of the folder. On
- * any failure (full disk included) the old file is unchanged and the temporary removed; only
- * if nothing but the sync of the folder fails, the new file is in place and the error tells. */
+/* Atomic write: temporary file beside `path`, write, fsync, rename, fsync of the folder.
+ * On any failure (full disk included) the old file is unchanged and the temporary
+ * removed; only if nothing but the sync of the folder fails, the new file is in place and
+ * the error tells. */
 int coh_file_write(const char *path, const void *data, size_t len, coh_error *err);
 /* The same for writers that need a path (HDF5): coh_temp_path names the temporary file
- * (".NAME.tmp" in the same folder, one fixed name, so that a killed writer leaves at most one
- * and the next write takes it over); coh_temp_commit syncs and renames it;
+ * (".NAME.tmp" in the same folder, one fixed name, so that a killed writer leaves at most
+ * one and the next write takes it over); coh_temp_commit syncs and renames it;
  * coh_temp_discard removes it. */
 int coh_temp_path(const char *path, char *temp, size_t size, coh_error *err);
 int coh_temp_commit(const char *path, coh_error *err);
@@ -123,8 +128,9 @@ double coh_seconds(void); /* monotonic clock */
 /* ---- random numbers ---------------------------------------------------------------- */
 
 /* Every random number is a pure function of (seed, purpose, step, index): Random123's
- * philox4x32-10 with key = seed and counter = {index, index >> 32, step, purpose | step >> 32
- * << 8}. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. */
+ * philox4x32-10 with key = seed and counter = {index, index >> 32, step,
+ * purpose | step >> 32 << 8}. Salmon et al., "Parallel random numbers: as
+ * easy as 1, 2, 3", SC 2011. */
 typedef enum coh_purpose {
   COH_RNG_INIT = 1,   /* step = member << 16 | tensor, index = element of the tensor */
   COH_RNG_ORDER = 2,  /* step = epoch, index = position */
@@ -137,13 +143,15 @@ void coh_random_block(uint64_t seed, coh_purpose purpose, uint64_t step, uint64_
                       uint32_t out[4]);
 /* Uniform in [0, 1) with 53 bits, from the first two words of the block:
  * ((out[0] << 32 | out[1]) >> 11) * 2^-53. */
-double coh_random_uniform(uint64_t seed, coh_purpose purpose, uint64_t step, uint64_t index);
+double coh_random_uniform(uint64_t seed, coh_purpose purpose, uint64_t step,
+                          uint64_t index);
 /* Standard normal: Box-Muller on the block's two 53-bit uniforms,
  * sqrt(-2 log(1 - u)) cos(2 pi v). */
-double coh_random_normal(uint64_t seed, coh_purpose purpose, uint64_t step, uint64_t index);
-/* perm[0..n) = a permutation of 0..n-1: Fisher-Yates, position i from n-1 down to 1 swapped
- * with j in [0, i] (unbiased, 64-bit multiply-shift with rejection), drawn at index i.
- * n < 2^32. */
+double coh_random_normal(uint64_t seed, coh_purpose purpose, uint64_t step,
+                         uint64_t index);
+/* perm[0..n) = a permutation of 0..n-1: Fisher-Yates, position i from n-1 down to 1
+ * swapped with j in [0, i] (unbiased, 64-bit multiply-shift with rejection), drawn at
+ * index i. n < 2^32. */
 void coh_random_permutation(uint64_t seed, coh_purpose purpose, uint64_t step, size_t n,
                             uint32_t *perm);
 
@@ -156,7 +164,7 @@ int coh_hash_bytes(const void *data, size_t len, coh_hash *out, coh_error *err);
 int coh_hash_file(const char *path, coh_hash *out, coh_error *err); /* streams the file */
 enum { COH_HASH_SHOWN = 10 }; /* hex digits shown to people */
 
-/* ---- numbers of two widths ---------------------------------------------------------- */
+/* ---- numbers of two widths --------------------------------------------------------- */
 
 typedef enum coh_dtype { COH_F32 = 0, COH_F64 = 1 } coh_dtype;
 static inline size_t coh_dtype_size(coh_dtype t) {

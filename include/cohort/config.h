@@ -4,10 +4,11 @@
  *   rc = coh_config_load(&cfg, "configs/quickstart.ini", n_overrides, overrides, &err);
  *   cfg.training.lr ...
  *
- * One table (src/config/params.c) lists every parameter once: section, key, type, default,
- * range or choices, what it affects, help. The reader, `cohort help`, `cohort show`, the
- * hashes, run.ini and the columns of runs.csv all come from it. A parameter at its default
- * stays out of the hash, so adding one (whose default means "as before") renames no result.
+ * One table (src/config/params.c) lists every parameter once: section, key, type,
+ * default, range or choices, what it affects, help. The reader, `cohort help`, `cohort
+ * show`, the hashes, run.ini and the columns of runs.csv all come from it. A parameter at
+ * its default stays out of the hash, so adding one (whose default means "as before")
+ * renames no result.
  */
 #ifndef COHORT_CONFIG_H
 #define COHORT_CONFIG_H
@@ -36,7 +37,9 @@ typedef struct coh_milestones {
 typedef enum coh_job { COH_JOB_TRAIN, COH_JOB_EXTRACT } coh_job;
 typedef enum coh_optimizer { COH_SGD, COH_ADAM } coh_optimizer;
 typedef enum coh_loss { COH_LOSS_AUTO, COH_CROSS_ENTROPY, COH_MSE } coh_loss;
-typedef enum coh_plateau { COH_PLATEAU_NONE, COH_PLATEAU_SHARED, COH_PLATEAU_MEMBER } coh_plateau;
+typedef enum coh_plateau {
+  COH_PLATEAU_NONE, COH_PLATEAU_SHARED, COH_PLATEAU_MEMBER
+} coh_plateau;
 typedef enum coh_act {
   COH_RELU, COH_LEAKY_RELU, COH_SOFTPLUS, COH_GELU, COH_SILU,
   COH_TANH, COH_IDENTITY, COH_SIGMOID, COH_G
@@ -48,23 +51,27 @@ typedef enum coh_init_bias { COH_BIAS_ZERO, COH_BIAS_UNIFORM } coh_init_bias;
 typedef enum coh_init_fan { COH_FAN_STUDENT, COH_FAN_TENSOR } coh_init_fan;
 typedef enum coh_linkage { COH_AVERAGE, COH_COMPLETE } coh_linkage;
 typedef enum coh_metric { COH_EUCLIDEAN, COH_COSINE } coh_metric;
-typedef enum coh_canonical { COH_CANON_FIRST, COH_CANON_LARGEST, COH_CANON_DISTANCE } coh_canonical;
+typedef enum coh_canonical {
+  COH_CANON_FIRST, COH_CANON_LARGEST, COH_CANON_DISTANCE
+} coh_canonical;
 typedef enum coh_cut {
   COH_CUT_MAX_CLUSTERS, /* most clusters of at least floor(gamma*N) members */
   COH_CUT_COUNT,        /* a fixed number of clusters: [extraction] clusters */
   COH_CUT_PLATEAU,      /* first gap in height longer than 0.1, 95 % along it */
   COH_CUT_ANGLE         /* cosine metric: height 1 - cos(pi/beta) */
 } coh_cut;
-typedef enum coh_device_kind { COH_DEVICE_AUTO, COH_DEVICE_CPU, COH_DEVICE_CUDA } coh_device_kind;
+typedef enum coh_device_kind {
+  COH_DEVICE_AUTO, COH_DEVICE_CPU, COH_DEVICE_CUDA
+} coh_device_kind;
 
 typedef struct coh_config {
-  char file[COH_CFG_TEXT]; /* where it was read from; relative paths inside are relative to
-                              the folder of this file */
+  char file[COH_CFG_TEXT]; /* where it was read from; relative paths inside are relative
+                              to the folder of this file */
   struct {
     int job;                       /* coh_job */
     char name[COH_CFG_TEXT];       /* folder below `results` */
     char results[COH_CFG_TEXT];    /* relative to the current directory */
-    int64_t seed;                  /* seeds initialisation, and data order unless that has its own */
+    int64_t seed;                  /* initialisation; data order unless that has one */
     int64_t members;               /* networks trained side by side by job = train */
     bool quiet;
     double checkpoint_minutes;     /* 0 = never by time */
@@ -78,8 +85,8 @@ typedef struct coh_config {
     double random_labels_fraction; /* [0, 1] */
   } dataset;                       /* what job = train learns from */
   struct {
-    char datagen[COH_CFG_TEXT];    /* policies joined by '+': mnist, fashion_mnist, cifar10,
-                                      random, grid, file */
+    char datagen[COH_CFG_TEXT];    /* policies joined by '+': mnist, fashion_mnist,
+                                      cifar10, random, grid, file */
     int64_t samples;               /* per `random` policy */
     char distribution[COH_CFG_TEXT]; /* normal | uniform (choice) */
     double range;                  /* a of U(-a, a) and of the grid [-a, a]^d */
@@ -89,7 +96,8 @@ typedef struct coh_config {
     int64_t subsample;             /* use only so many image samples; 0 = all */
   } query;                         /* what job = extract asks the teacher */
   struct {
-    char name[COH_CFG_TEXT];       /* dense_784_4_10, mnist_lenet_300_100, students_mnist_lenet(10)_16 */
+    char name[COH_CFG_TEXT];       /* dense_784_4_10, mnist_lenet_300_100,
+                                      students_mnist_lenet(10)_16 */
     int activation;                /* coh_act */
     int init;                      /* coh_init */
     int init_bias;                 /* coh_init_bias */
@@ -109,13 +117,14 @@ typedef struct coh_config {
     int plateau;                   /* coh_plateau */
     int64_t patience, cooldown;    /* epochs */
     double threshold, min_lr;
-    char further_training[COH_CFG_TEXT]; /* "" or a step text: go on to this step; not hashed */
-    int loss;                      /* coh_loss; auto = cross_entropy for labels, mse else */
+    char further_training[COH_CFG_TEXT]; /* "" or steps: go on to there; not hashed */
+    int loss;                      /* coh_loss; auto: cross_entropy for labels, else mse */
     int precision;                 /* coh_dtype; choices float32, float64 */
-    coh_steps evaluate_every;      /* loss and accuracy over the whole set; 0ep = start and end only */
+    coh_steps evaluate_every;      /* loss and accuracy over the whole set; 0ep = start
+                                      and end only */
   } training;
   struct {
-    char config[COH_CFG_TEXT];     /* INI of a train job: trained first if it was not yet */
+    char config[COH_CFG_TEXT];     /* INI of a train job: trained first if not yet done */
     char weights[COH_CFG_TEXT];    /* or: a model.h5, or a run folder holding one */
     int64_t member;                /* which network of that file */
   } teacher;
@@ -140,57 +149,59 @@ typedef enum coh_scope {
   COH_SCOPE_NONE,       /* affects no number: results folder, quiet, ranks, device */
   COH_SCOPE_RUN,        /* affects training: the run hash */
   COH_SCOPE_CLUSTERING, /* affects only extraction: the clustering hash */
-  COH_SCOPE_SEED        /* the seed: names the folder seed_<s> instead of entering the hash */
+  COH_SCOPE_SEED        /* the seed: names the folder seed_<s>, enters no hash */
 } coh_scope;
 
 typedef struct coh_param {
   const char *section, *key;
-  int type;               /* private to src/config */
-  size_t offset;          /* into coh_config */
-  const char *def;        /* default as text; NULL: none, the job needs it given */
+  int type;                /* private to src/config */
+  size_t offset;           /* into coh_config */
+  const char *def;         /* default as text; NULL: none, the job needs it given */
   const char *def_extract; /* default for job = extract where it differs, else NULL */
-  double min, max;        /* numbers; inclusive unless open_min, open_max */
+  double min, max;         /* numbers; inclusive unless open_min, open_max */
   bool open_min, open_max;
   const char *const *choices; /* NULL-terminated; NULL: any value of the type */
   coh_scope scope;
-  unsigned jobs;          /* bit (1 << coh_job) set: the job reads it */
-  const char *help;       /* one sentence, with the unit */
+  unsigned jobs;    /* bit (1 << coh_job) set: the job reads it */
+  const char *help; /* one sentence, with the unit */
 } coh_param;
 const coh_param *coh_params(size_t *count); /* the whole table, in the order of show */
 
 /* Every default, for the given job; what has none is zero or empty. */
 void coh_config_defaults(coh_config *cfg, coh_job job);
-/* Reads `path`, then applies overrides "section.key=value" in order. Errors (COH_EUSAGE) name
- * file, line, section, key, value, what would be valid, and the nearest valid name. Unknown
- * sections and keys, wrong types, out of range, a key given twice (in one section or in two
- * sections of one name), a key that the job does not read: errors, the first one told. Sections
- * and keys may be written in any case; values end before a ';' or '#' unless quoted. Sets
- * iniparser's error callback, which is global: one thread at a time. */
-int coh_config_load(coh_config *cfg, const char *path, size_t n_set, const char *const *set,
-                    coh_error *err);
-/* One "section.key=value" assignment, checked by itself; coh_config_check checks the whole. The
- * job cannot be changed, since the defaults depend on it. */
+/* Reads `path`, then applies overrides "section.key=value" in order. Errors (COH_EUSAGE)
+ * name file, line, section, key, value, what would be valid, and the nearest valid name.
+ * Unknown sections and keys, wrong types, out of range, a key given twice (in one section
+ * or in two sections of one name), a key that the job does not read: errors, the first
+ * one told. Sections and keys may be written in any case; values end before a ';' or '#'
+ * unless quoted. Sets iniparser's error callback, which is global: one thread at a
+ * time. */
+int coh_config_load(coh_config *cfg, const char *path, size_t n_set,
+                    const char *const *set, coh_error *err);
+/* One "section.key=value" assignment, checked by itself; coh_config_check checks the
+ * whole. The job cannot be changed, since the defaults depend on it. */
 int coh_config_set(coh_config *cfg, const char *assignment, coh_error *err);
-/* What no value alone can tell: parameters that are missing or exclude each other. Part of
- * coh_config_load. */
+/* What no value alone can tell: parameters that are missing or exclude each other. Part
+ * of coh_config_load. */
 int coh_config_check(const coh_config *cfg, coh_error *err);
 /* Value of one parameter as text that the reader would accept. */
 void coh_param_value(const coh_config *cfg, const coh_param *p, coh_text *out);
 bool coh_param_is_default(const coh_config *cfg, const coh_param *p);
 
-/* All parameters that the job reads, as an INI text (that of run.ini). Paths inside are made
- * absolute, so that the text means the same in any folder. */
+/* All parameters that the job reads, as an INI text (that of run.ini). Paths inside are
+ * made absolute, so that the text means the same in any folder. */
 void coh_config_show(const coh_config *cfg, coh_text *out);
-/* `cohort help [SECTION]`: NULL lists sections; COH_EUSAGE with the nearest name if unknown. */
+/* `cohort help [SECTION]`: NULL lists sections; COH_EUSAGE with the nearest name if
+ * unknown. */
 int coh_config_help(const char *section, coh_text *out, coh_error *err);
 
 /* Hash of job and of the parameters in `scope` that differ from their defaults, in table
  * order, as "section.key=value\n", followed by `inputs`: a text that identifies what the
  * parameters only name (teacher run hash, hash of a query file), may be "". Of
- * COH_SCOPE_CLUSTERING there is no job part. Of a path ([extraction] mask) only "file" enters:
- * what stands in the file is for `inputs`. */
-int coh_config_hash(const coh_config *cfg, coh_scope scope, const char *inputs, coh_hash *out,
-                    coh_error *err);
+ * COH_SCOPE_CLUSTERING there is no job part. Of a path ([extraction] mask) only "file"
+ * enters: what stands in the file is for `inputs`. */
+int coh_config_hash(const coh_config *cfg, coh_scope scope, const char *inputs,
+                    coh_hash *out, coh_error *err);
 /* A path given in the file: below the file's folder unless absolute. "" stays "". */
 int coh_config_path(const coh_config *cfg, const char *value, char *out, size_t size,
                     coh_error *err);

@@ -114,8 +114,8 @@ static const coh_param params[] = {
   PARAM(query, grid_points, RUN, EXTRACT, "Points of the policy `grid` along each axis.",
         DEF("16"), RANGE(1, 1e6)),
   PATH(query, file, NONE, EXTRACT,
-       "File of the policy `file`: .h5, .npy or .npz with the inputs X, and Y if no teacher "
-       "is given.",
+       "File of the policy `file`: .h5, .npy or .npz with the inputs X, and Y if no "
+       "teacher is given.",
        DEF("")),
   PARAM(query, seed, RUN, EXTRACT, "Seed of the policy `random` and of the subsample.",
         DEF("0"), RANGE(0, SEED_MAX)),
@@ -141,8 +141,8 @@ static const coh_param params[] = {
         "Initial biases: zero, or uniform within 1/sqrt(fan-in) of 0.",
         DEFS("uniform", "zero"), ONE_OF("zero", "uniform")),
   PARAM(model, init_fan, RUN, BOTH,
-        "Fan-in that the initial weights are scaled by: that of one student, or that of a "
-        "tensor which holds all students.",
+        "Fan-in that the initial weights are scaled by: that of one student, or that of "
+        "a tensor which holds all students.",
         DEF("student"), ONE_OF("student", "tensor")),
 
   /* ---- training ---- */
@@ -160,7 +160,8 @@ static const coh_param params[] = {
   PARAM(training, momentum, RUN, BOTH, "Momentum of sgd.",
         DEF("0"), BELOW(0, 1)),
   PARAM(training, nesterov_momentum, RUN, BOTH,
-        "Above 0: Nesterov's form of sgd, with this momentum unless `momentum` is above 0.",
+        "Above 0: Nesterov's form of sgd, with this momentum unless `momentum` is above "
+        "0.",
         DEF("0"), BELOW(0, 1)),
   PARAM(training, weight_decay, RUN, BOTH,
         "Factor of the squared parameters' gradient, biases included.",
@@ -191,8 +192,8 @@ static const coh_param params[] = {
         "Lowest learning rate on plateaus; training ends there.",
         DEF("1e-7"), RANGE(0, INFINITY)),
   PARAM(training, further_training, NONE, BOTH,
-        "A later end, such as 60ep, up to which a finished run goes on; it keeps its name. "
-        "Empty for none.",
+        "A later end, such as 60ep, up to which a finished run goes on; it keeps its "
+        "name. Empty for none.",
         DEF("")),
   PARAM(training, loss, RUN, BOTH,
         "Loss; auto is cross_entropy for labels and mse for all else.",
@@ -236,8 +237,8 @@ static const coh_param params[] = {
   PARAM(extraction, clusters, CLUSTERING, EXTRACT, "Number of clusters for cut = count.",
         DEF("0"), RANGE(0, COUNT_MAX)),
   PATH(extraction, mask, CLUSTERING, EXTRACT,
-       "Inputs that count in distances: all, those that vary over the query set, or those "
-       "set in a .npy or .h5 file of booleans.",
+       "Inputs that count in distances: all, those that vary over the query set, or "
+       "those set in a .npy or .h5 file of booleans.",
        DEF("none"), ONE_OF("none", "auto")),
   PARAM(extraction, finetune_steps, CLUSTERING, EXTRACT,
         "Length of the training after each clustering.",
