@@ -118,7 +118,7 @@ typedef struct coh_config {
     int64_t patience, cooldown;    /* epochs */
     double threshold, min_lr;
     char further_training[COH_CFG_TEXT]; /* "" or steps: go on to there; not hashed */
-    int loss;                      /* coh_loss; auto: cross_entropy for labels, else mse */
+    int loss;                      /* coh_loss; auto: cross_entropy for labels, or mse */
     int precision;                 /* coh_dtype; choices float32, float64 */
     coh_steps evaluate_every;      /* loss and accuracy over the whole set; 0ep = start
                                       and end only */
