@@ -20,8 +20,8 @@ typedef struct coh_dataset {
   void *y;         /* [n, n_out] of dtype, owned, or NULL */
 } coh_dataset;
 
-void coh_dataset_free(
-    coh_dataset *d); /* frees what it owns and zeroes it; NULL accepted */
+/* Frees what it owns and zeroes it; NULL accepted. */
+void coh_dataset_free(coh_dataset *d);
 
 /* A named data set (mnist, fashion_mnist, cifar10), train or test split, normalised with
  *   mnist (v/255 - 0.1307)/0.3081, fashion_mnist (v/255 - 0.5)/0.5,
