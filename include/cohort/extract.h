@@ -24,6 +24,9 @@ typedef enum coh_symmetry {
 } coh_symmetry;
 coh_symmetry coh_act_symmetry(coh_act);
 const char *coh_symmetry_name(coh_symmetry);
+/* c of the identity sigma(z) = sigma(-z) + c z of the even_linear classes: 1, but 1.01 for
+ * leaky_relu (1 + its slope); 0 for the other classes. */
+double coh_act_linear_part(coh_act);
 static inline bool coh_symmetry_has_sign(coh_symmetry s) { return s != COH_SYM_NONE; }
 static inline bool coh_symmetry_is_even_linear(coh_symmetry s) {
   return s == COH_SYM_EVEN_LINEAR || s == COH_SYM_EVEN_LINEAR_POSITIVE_SCALING;
@@ -36,15 +39,21 @@ static inline size_t coh_pair(size_t n, size_t i, size_t j) {
   return n * i - i * (i + 1) / 2 + (j - i - 1);
 }
 
-/* Condensed distances [n(n-1)/2] of the rows of f [n, D], over the components with mask[d] != 0 (mask may be NULL):
- * euclidean |u-v|, cosine 1 - u.v/(|u||v|); `symmetric`: the smaller of d(u,v) and d(u,-v). By the Gram
- * matrix in ScaLAPACK (p?gemm or p?syrk, block-cyclic over all ranks of comm); pairs with
- * d^2 < 1e-2 (|u|^2 + |v|^2) are recomputed from the difference, so that every distance is right to 1e-12
- * relative. cosine likewise from the difference of the normalised vectors, |u-v|^2/2. A zero vector has cosine distance 1. Any n: blocks are
- * gathered in pieces below 2^31 bytes. *out is allocated on rank 0, freed by the caller, NULL elsewhere. */
+/* Condensed distances [n(n-1)/2] of the rows of f [n, D], over the components with mask[d] != 0
+ * (mask may be NULL): euclidean |u-v|, or cosine 1 - u.v/(|u||v|); `symmetric`: the smaller of
+ * d(u,v) and d(u,-v). A zero vector has cosine distance 1 from every other.
+ *
+ * By the Gram matrix in ScaLAPACK (p?gemm on panels of columns of the upper triangle,
+ * block-cyclic over all ranks of comm). Pairs that the Gram matrix would give to fewer digits
+ * (d^2 below about (|u|^2 + |v|^2) / 100, and those next to a rounding boundary) are recomputed
+ * from the difference of the vectors (cosine: |u-v|^2/2 of the normalised ones), and every
+ * distance is rounded to 42 bits. So each is right to 1e-12 relative (cosine: that, or the
+ * angle to 1e-15 radian, whichever is coarser) and the same bit for bit on any number of ranks.
+ * COH_ENUMERIC if a component is not finite. *out is allocated on rank 0, freed by the caller,
+ * NULL elsewhere. */
 int coh_distances(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
                   coh_metric metric, bool symmetric, double **out, coh_error *err);
-/* The same by plain loops, for tests: long double accumulation. */
+/* The same by plain loops, for tests: long double accumulation, no rounding. */
 void coh_distances_plain(size_t n, size_t D, const double *f, const uint8_t *mask,
                          coh_metric metric, bool symmetric, double *out);
 
@@ -56,17 +65,23 @@ typedef struct coh_merge {
   size_t a, b, size;
   double height;
 } coh_merge;
-/* merges [n-1]; `dist` condensed, overwritten. Nearest-neighbour chain (Muellner 2011), O(n^2), with SciPy's
- * rules for ties (chain prefers its previous element, then the lowest index; stable sort). */
-int coh_linkage(size_t n, double *dist, coh_linkage kind, coh_merge *merges, coh_error *err);
+/* merges [n-1]; `dist` condensed, overwritten. Nearest-neighbour chain (Muellner 2011), O(n^2),
+ * with SciPy's rules for ties (the chain prefers its previous element, then the lowest index;
+ * stable sort by height). COH_ENUMERIC if a distance is negative or not finite. */
+int coh_link(size_t n, double *dist, coh_linkage kind, coh_merge *merges, coh_error *err);
 
-/* Section 4.5: cut height chosen from the merges. `min_size` = floor(gamma*N). Returns the
- * height (clusters are what merges with height <= cut join) and, in *n_large, how many
- * clusters of at least min_size it gives. */
+/* Section 4.5: cut height chosen from the merges; merges of equal height go together.
+ * max_clusters: of the heights of all merges, where most clusters have at least min_size
+ * (= floor(gamma*N)) members, the last of the first run of consecutive such merges.
+ * count: at most `clusters` clusters of any size, as many as ties allow (SciPy's maxclust).
+ * plateau: the first gap above 0.1 between consecutive heights, 95 % along it (COH_ENUMERIC if
+ * there is none). angle: 1 - cos(pi/beta). Returns the height (clusters are what merges with
+ * height <= cut join) and, in *n_large, how many clusters of at least min_size it gives. */
 int coh_cut_height(size_t n, const coh_merge *merges, coh_cut how, size_t min_size,
                    size_t clusters, double beta, double *height, size_t *n_large,
                    coh_error *err);
-/* label[n] = 0.. in order of first appearance; returns the number of clusters. */
+/* label[n] = 0.. in order of first appearance; returns the number of clusters, 0 where memory
+ * ran out. */
 size_t coh_cut_labels(size_t n, const coh_merge *merges, double height, size_t *label);
 
 /* ---- one layer ---------------------------------------------------------------------------- */
@@ -79,8 +94,13 @@ typedef struct coh_layer_view {
   const uint8_t *mask; /* [D], last (bias) always 1; NULL = all */
 } coh_layer_view;
 
+/* canonical: which of u and -u stands for a neuron whose sign is free (a zero counts as +).
+ * first: its first unmasked component is positive. largest: the component with the largest mean
+ * absolute value over all n vectors is positive. distance: distances are symmetric, and in a
+ * cluster every sign agrees with that of its medoid (least total distance, lowest index). */
 typedef struct coh_cluster_options {
   coh_symmetry symmetry;
+  double linear_part; /* coh_act_linear_part: not 0 for the even_linear classes */
   double gamma, beta;
   coh_linkage linkage;
   coh_metric metric;
@@ -89,6 +109,7 @@ typedef struct coh_cluster_options {
   size_t clusters;
   bool last_hidden; /* collapse outgoing weights to the best student's sum only */
 } coh_cluster_options;
+/* From [extraction]; last_hidden = false. COH_EUSAGE for cut = angle without metric = cosine. */
 int coh_cluster_options_of(const coh_config *, coh_act, coh_cluster_options *, coh_error *);
 
 typedef enum coh_cluster_state {
@@ -102,7 +123,7 @@ typedef struct coh_cluster {
   coh_cluster_state state;
   size_t size;      /* members */
   size_t students;  /* distinct students among them */
-  double median;    /* median pairwise cosine distance (masked, canonical) */
+  double median;    /* median pairwise cosine distance (masked, canonical); NAN if small */
   size_t student;   /* the student whose members were averaged; undefined unless kept */
 } coh_cluster;
 
@@ -113,7 +134,8 @@ typedef struct coh_clustering {
   size_t n_clusters;     /* all, kept or not */
   coh_cluster *cluster;  /* [n_clusters] */
   size_t *label;         /* [n] index into cluster */
-  double *sign;          /* [n] +1 or -1 that made vectors canonical */
+  double *sign;          /* [n] +1 or -1 that made vectors canonical (canonical = distance: +1
+                            in small clusters) */
   double *norm;          /* [n] divisor of the scaling class, else 1 */
   size_t K;              /* kept clusters, in order of first member */
   size_t *kept;          /* [K] index into cluster */
@@ -121,12 +143,15 @@ typedef struct coh_clustering {
   double *a;             /* [K, O] (last hidden) or [N, K, O]: outgoing sums */
   /* What flipping the signs of kept members left behind, to be added to the layer above:
    * odd_constant: constant [N, O] = sum of flipped members' outgoing rows (to the bias);
-   * even_linear: linear [N, D, O] = sum over flipped members of w_j outer a_j, bias row last. */
+   * even_linear: linear [N, D, O] = c times the sum over flipped members of w_j outer a_j (their
+   * original w_j; c = linear_part), bias row last. NULL for the other classes. */
   double *constant, *linear;
 } coh_clustering;
 
-/* Steps 1-8 of section 4. COH_EUSAGE when gamma*N < 2; COH_ENUMERIC when no cluster survives
- * (the message counts small and unaligned ones) or a weight or loss is not finite (names the student). */
+/* Steps 1-8 of section 4. The view and the options count on rank 0 only and may be NULL elsewhere;
+ * *out is NULL there. COH_EUSAGE when gamma*N < 2; COH_ENUMERIC when no cluster survives (the
+ * message counts small, unaligned and lost ones) or a weight or loss is not finite (names the
+ * student). */
 int coh_cluster_layer(MPI_Comm comm, const coh_layer_view *, const coh_cluster_options *,
                       const coh_sink *, coh_clustering **out, coh_error *err);
 void coh_clustering_destroy(coh_clustering *);
@@ -135,9 +160,12 @@ void coh_clustering_destroy(coh_clustering *);
 
 /* Fills columns [0, d + o) of row i of [X | Y]; called on any rank for any row. */
 typedef void (*coh_fill_row)(void *ctx, size_t row, double *values);
-/* theta [d, o] = argmin |X theta - Y|, minimum norm where X is rank deficient (singular values below
- * rcond * largest count as zero): ScaLAPACK p?geqrf of [X | Y] (n x (d+o)) over all ranks, then LAPACK
- * gelsd on the small R of rank 0. theta valid on every rank. *rank may be NULL. n >= 1 of any size. */
+/* theta [d, o] = argmin |X theta - Y|, of minimum norm where X is rank deficient (singular values
+ * below rcond * largest count as zero; rcond < 0: machine precision). Rows go through a
+ * ScaLAPACK QR (p?geqrf over all ranks) of [R; next rows of X | Y], chunk by chunk, so memory
+ * does not grow with n; then LAPACK gelsd works on the small R on rank 0. Each row is asked for once,
+ * on one rank. n, d, o and rcond must be the same on every rank. theta is valid on every rank; *rank
+ * may be NULL. n >= 1 of any size. COH_ENUMERIC if a value is not finite (names the row). */
 int coh_lstsq(MPI_Comm comm, size_t n, size_t d, size_t o, coh_fill_row fill, void *ctx,
               double rcond, double *theta, size_t *rank, coh_error *err);
 
@@ -158,20 +186,26 @@ typedef struct coh_comparison {
   size_t n_excess;
   coh_match *excess; /* recovered neurons matched by no teacher neuron, with their nearest one */
   double w_max, w_mean, a_max, a_mean; /* over match; distances clipped below at 1e-16 */
-  size_t *assigned;  /* [true_size] optimal one-to-one partner (least total w distance), SIZE_MAX if none */
+  size_t *assigned;  /* [true_size] one-to-one partner of match[i].neuron (least total w
+                        distance), SIZE_MAX if none */
 } coh_comparison;
 
-/* teacher w [R, D], a [R, O]; recovered w [K, D], a [K, O]; mask [D] or NULL. Not collective. */
+/* teacher w [R, D], a [R, O]; recovered w [K, D], a [K, O]; mask [D] or NULL. Not collective.
+ * With K = 0 every distance is 1 and nobody has a partner. */
 int coh_compare(coh_symmetry, size_t R, const double *tw, const double *ta, size_t K,
                 const double *w, const double *a, size_t D, size_t O, const uint8_t *mask,
                 coh_comparison **out, coh_error *err);
 void coh_comparison_destroy(coh_comparison *);
 
-/* Parameter error after all symmetries are resolved: the recovered network is brought to the teacher's order, signs
- * and lengths layer by layer (flips move into outgoing signs, next biases and linear paths;
- * lengths of the scaling class into outgoing weights); then max|theta - theta*| and
- * RMSE over the teacher's parameters, with skips compared with 0. mask [d_in] or NULL: first-layer inputs left out. Widths must agree in every layer, else
- * *comparable = false. params host float64. */
+/* Parameter error after all symmetries are resolved. Layer by layer from the input, the found network is
+ * brought to the teacher's order, signs and lengths: neurons are paired by the least total
+ * distance of [w; b] (up to sign; of directions in the scaling class), flips move into
+ * outgoing signs, biases above and linear paths, lengths of the scaling class into outgoing
+ * weights. Then the largest |theta - theta*| and the root of the sum of squares over the number of the
+ * teacher's parameters; linear paths the teacher lacks are compared with 0 and enter both.
+ * mask [d_in] or NULL: inputs with mask 0 are left out of both. Widths and activations must
+ * agree in every layer, else *comparable = false and both numbers are NAN. params host
+ * float64. Not collective. */
 int coh_parameter_error(const coh_plan *teacher, const double *tp, const coh_plan *found,
                         const double *fp, const uint8_t *mask, bool *comparable, double *max,
                         double *rmse, coh_error *err);
