@@ -186,7 +186,7 @@ typedef struct coh_comparison {
   size_t n_excess;
   coh_match *excess; /* recovered neurons matched by no teacher neuron, with their nearest one */
   double w_max, w_mean, a_max, a_mean; /* over match; distances clipped below at 1e-16 */
-  size_t *assigned;  /* [true_size] one-to-one partner of match[i].neuron (least total w
+  size_t *assigned;  /* [true_size] one-to-one partner of teacher neuron i (least total w
                         distance), SIZE_MAX if none */
 } coh_comparison;
 

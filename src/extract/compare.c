@@ -145,8 +145,8 @@ static int assign_pairs(const setting *k, coh_comparison *c, coh_error *err) {
   COH_TRY(coh_alloc(&cost, R * K, sizeof *cost, err));
   for (size_t i = 0; i < R; i++)
     for (size_t j = 0; j < K; j++)
-      cost[i * K + j] = pair_distance(k, k->teacher.unit + c->match[i].neuron * k->D,
-                                      k->found.unit + j * k->D, &sign);
+      cost[i * K + j] =
+          pair_distance(k, k->teacher.unit + i * k->D, k->found.unit + j * k->D, &sign);
   COH_TRY(coh_assign(R, K, cost, c->assigned, err));
 cleanup:
   free(cost);
