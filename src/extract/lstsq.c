@@ -7,7 +7,7 @@
  * by blocks). Since R is a rotation of all rows seen, argmin |X theta - Y| is that of
  * R[:d, :d] theta - R[:d, d:].
  */
-#include "cohort/extract.h"
+#include "extract/private.h"
 #include "extract/scalapack.h"
 
 #include <limits.h>
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 32, LOCAL = 1 << 24 }; /* LOCAL: elements a rank that one chunk may take */
+enum { BLOCK = 32, ELEMENTS = 1 << 24 };
 
 typedef struct qr {
   MPI_Comm comm;
@@ -30,9 +30,9 @@ typedef struct qr {
   double *values; /* [q] one row */
 } qr;
 
-static int plan_chunk(qr *k, coh_error *err) {
+static int plan_chunk(qr *k, size_t elements, coh_error *err) {
   int rc;
-  size_t fits = (size_t)LOCAL * (size_t)k->size / k->q;
+  size_t fits = elements * (size_t)k->size / k->q;
   k->chunk = fits > 5 * k->q ? fits - k->q : 4 * k->q;
   if (k->chunk > k->n) k->chunk = k->n;
   COH_TRY(coh_agree(k->comm, coh_blacs_open(k->comm, true, &k->grid, err), err));
@@ -162,6 +162,12 @@ cleanup:
 
 int coh_lstsq(MPI_Comm comm, size_t n, size_t d, size_t o, coh_fill_row fill, void *ctx,
               double rcond, double *theta, size_t *rank, coh_error *err) {
+  return coh_lstsq_by(comm, ELEMENTS, n, d, o, fill, ctx, rcond, theta, rank, err);
+}
+
+int coh_lstsq_by(MPI_Comm comm, size_t elements, size_t n, size_t d, size_t o,
+                 coh_fill_row fill, void *ctx, double rcond, double *theta, size_t *rank,
+                 coh_error *err) {
   int rc;
   qr k = {.comm = comm, .n = n, .d = d, .o = o, .q = d + o};
   double *r = NULL;
@@ -171,7 +177,7 @@ int coh_lstsq(MPI_Comm comm, size_t n, size_t d, size_t o, coh_fill_row fill, vo
                     n, d, o);
   COH_MPI(MPI_Comm_rank(comm, &k.rank));
   COH_MPI(MPI_Comm_size(comm, &k.size));
-  COH_TRY(plan_chunk(&k, err));
+  COH_TRY(plan_chunk(&k, elements, err));
   COH_TRY(coh_agree(comm, allocate(&k, err), err));
   COH_TRY(factorise_all(&k, fill, ctx, err));
   COH_TRY(gather_r(&k, &r, err));

@@ -2,8 +2,8 @@
  * signs, lengths and linear paths are resolved. Uses base, net (plans only).
  *
  * Undoing a flip of an even_linear neuron adds a linear path from everything that feeds
- * it to everything it feeds. A plan has such paths only around one layer; here any layer
- * may read any earlier one, so that every flip is undone exactly.
+ * it to everything it feeds. So that this is always possible, any layer may read any
+ * earlier one here, whether its plan has a skip or not.
  */
 #include "extract/private.h"
 
@@ -49,7 +49,9 @@ static int paths_create(const coh_plan *plan, const double *params, paths **out,
     p->width[l + 1] = y->out;
     COH_TRY(copy(&p->m[l][l], params + y->w, y->in * y->out, err));
     COH_TRY(copy(&p->b[l], params + y->b, y->out, err));
-    if (y->skip) COH_TRY(copy(&p->m[l][l - 1], params + y->s, y->skip_in * y->out, err));
+    const double *from = params + y->s;
+    for (size_t k = l; y->skip && k-- > 0; from += p->width[k] * y->out)
+      COH_TRY(copy(&p->m[l][k], from, p->width[k] * y->out, err));
   }
 cleanup:
   return rc;

@@ -14,6 +14,12 @@ int coh_assign(size_t rows, size_t cols, const double *cost, size_t *col_of,
  * NumPy); reorders v. */
 double coh_median(size_t count, double *v);
 
+/* coh_lstsq with a choice of how many elements a rank one chunk of rows may take (but
+ * never fewer than four times as many rows as there are columns). */
+int coh_lstsq_by(MPI_Comm comm, size_t elements, size_t n, size_t d, size_t o,
+                 coh_fill_row fill, void *ctx, double rcond, double *theta, size_t *rank,
+                 coh_error *err);
+
 /* Work on one layer on rank 0, between the steps of section 4. */
 typedef struct coh_layer_work {
   const coh_layer_view *view;
