@@ -1,8 +1,8 @@
 """Writes the arrays that test_data reads: python3 make_arrays.py FOLDER.
 
-Every number type and byte order holds the same table t[i, j] of shape (3, 4):
-4 i + j - 6 where it is signed, 4 i + j otherwise, (4 i + j) % 2 for bool, and a quarter of
-the signed one for floats.
+Every number type and byte order holds a table of shape (3, 4). With k = 4 i + j, element
+[i, j] is k - 6 where the type is signed, k where not, k % 2 for bool, (k - 6) / 4 for
+floats.
 """
 import sys
 import zipfile
@@ -41,8 +41,8 @@ save("complex.npy", np.zeros(3, "c16"))
 save("text.npy", np.array(["a", "b"]))
 save("fields.npy", np.zeros(2, [("a", "f4"), ("b", "i4")]))
 save("long.npy", np.zeros(2, np.longdouble))
-save("halves.npy", np.array([0x0000, 0x8000, 0x0001, 0x03FF, 0x0400, 0x7BFF, 0x7C00, 0xFC00,
-                             0x7E00, 0xBC00], "<u2").view("<f2"))
+save("halves.npy", np.array([0x0000, 0x8000, 0x0001, 0x03FF, 0x0400, 0x7BFF, 0x7C00,
+                             0xFC00, 0x7E00, 0xBC00], "<u2").view("<f2"))
 save("ends.npy", np.array([-2**63, 2**63 - 1], "<i8"))
 save("top.npy", np.array([2**64 - 1], "<u8"))
 save("large.npy", np.arange(20000.0).reshape(100, 200))
