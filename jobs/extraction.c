@@ -73,18 +73,23 @@ static void replace_features(extraction *x, const coh_dataset *next) {
 
 /* ---- trainings on the way ------------------------------------------------------------------------ */
 
-/* The students' own optimiser and batch, at the fine-tuning rate and length. */
+/* The students' own optimiser, batch and schedule, at the fine-tuning rate and scaled to its
+ * length: milestones and warm-up fall at the same fractions. */
 static int finetune_spec(const extraction *x, const coh_dataset *data, double lr_factor,
                          coh_train_spec *spec, coh_error *err) {
   const coh_config *cfg = &x->job->cfg;
   int rc = coh_train_spec_of(cfg, data, spec, err);
+  if (rc) return rc;
   uint64_t epoch = coh_epoch_length(data->n, spec->batch);
+  double whole = (double)coh_steps_value(cfg->training.steps, epoch);
   spec->end = coh_steps_value(cfg->extraction.finetune_steps, epoch);
   spec->lr = cfg->extraction.finetune_lr * lr_factor;
   spec->min_lr = cfg->training.min_lr;
-  spec->n_milestones = 0;
-  spec->warmup = 0;
-  return rc;
+  double scale = whole > 0 ? (double)spec->end / whole : 0;
+  for (size_t i = 0; i < spec->n_milestones; i++)
+    spec->milestone[i] = (uint64_t)((double)spec->milestone[i] * scale + 0.5);
+  spec->warmup = (uint64_t)((double)spec->warmup * scale + 0.5);
+  return COH_OK;
 }
 
 /* float64 [count] to the precision of the data. */
