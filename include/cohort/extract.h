@@ -1,11 +1,12 @@
 /* extract.h - from trained students to one network: distances, linkage, cut, alignment
- * filter, collapse, least squares, comparison with the teacher. Uses base, config, comm, net.
+ * filter, collapse, least squares, comparison with the teacher. Uses base, config, comm,
+ * net.
  *
- * Follows Martinelli, Simsek, Gerstner, Brea, "Expand-and-Cluster", ICML 2024. Everything here
- * is float64 on the host. Letters: N students, H neurons a layer of each, n = N * H vectors,
- * D = inputs + 1 (the bias is the last component), O outgoing weights of a neuron, K clusters.
- * Functions that take a communicator are collective; their inputs count on rank 0 only unless
- * said otherwise, and so do their results.
+ * Follows Martinelli, Simsek, Gerstner, Brea, "Expand-and-Cluster", ICML 2024. Everything
+ * here is float64 on the host. Letters: N students, H neurons a layer of each, n = N * H
+ * vectors, D = inputs + 1 (the bias is the last component), O outgoing weights of a
+ * neuron, K clusters. Functions that take a communicator are collective; their inputs
+ * count on rank 0 only unless said otherwise, and so do their results.
  */
 #ifndef COHORT_EXTRACT_H
 #define COHORT_EXTRACT_H
@@ -13,7 +14,7 @@
 #include "cohort/comm.h"
 #include "cohort/net.h"
 
-/* ---- symmetries (section 3 of the contract) ------------------------------------------- */
+/* ---- symmetries (section 3 of the contract) --------------------------------------- */
 
 typedef enum coh_symmetry {
   COH_SYM_NONE,                        /* g */
@@ -24,80 +25,87 @@ typedef enum coh_symmetry {
 } coh_symmetry;
 coh_symmetry coh_act_symmetry(coh_act);
 const char *coh_symmetry_name(coh_symmetry);
-/* c of the identity sigma(z) = sigma(-z) + c z of the even_linear classes: 1, but 1.01 for
- * leaky_relu (1 + its slope); 0 for the other classes. */
+/* c of the identity sigma(z) = sigma(-z) + c z of the even_linear classes: 1, but 1.01
+ * for leaky_relu (1 + its slope); 0 for the other classes. */
 double coh_act_linear_part(coh_act);
-static inline bool coh_symmetry_has_sign(coh_symmetry s) { return s != COH_SYM_NONE; }
+static inline bool coh_symmetry_has_sign(coh_symmetry s) {
+  return s != COH_SYM_NONE;
+}
 static inline bool coh_symmetry_is_even_linear(coh_symmetry s) {
   return s == COH_SYM_EVEN_LINEAR || s == COH_SYM_EVEN_LINEAR_POSITIVE_SCALING;
 }
 
-/* ---- distances ------------------------------------------------------------------------ */
+/* ---- distances -------------------------------------------------------------------- */
 
-/* Index of pair i < j in a condensed matrix of n (SciPy's order): n*i - i*(i+1)/2 + j - i - 1. */
+/* Index of pair i < j in a condensed matrix of n (SciPy's order). */
 static inline size_t coh_pair(size_t n, size_t i, size_t j) {
   return n * i - i * (i + 1) / 2 + (j - i - 1);
 }
 
-/* Condensed distances [n(n-1)/2] of the rows of f [n, D], over the components with mask[d] != 0
- * (mask may be NULL): euclidean |u-v|, or cosine 1 - u.v/(|u||v|); `symmetric`: the smaller of
- * d(u,v) and d(u,-v). A zero vector has cosine distance 1 from every other.
+/* Condensed distances [n(n-1)/2] of the rows of f [n, D], over the components with
+ * mask[d] != 0 (mask may be NULL): euclidean |u-v|, or cosine 1 - u.v/(|u||v|);
+ * `symmetric`: the smaller of d(u,v) and d(u,-v). A zero vector has cosine distance 1
+ * from every other.
  *
  * By the Gram matrix in ScaLAPACK (p?gemm on panels of columns of the upper triangle,
- * block-cyclic over all ranks of comm). Pairs that the Gram matrix would give to fewer digits
- * (d^2 below about (|u|^2 + |v|^2) / 100, and those next to a rounding boundary) are recomputed
- * from the difference of the vectors (cosine: |u-v|^2/2 of the normalised ones), and every
- * distance is rounded to 42 bits. So each is right to 1e-12 relative (cosine: that, or the
- * angle to 1e-15 radian, whichever is coarser) and the same bit for bit on any number of ranks.
- * COH_ENUMERIC if a component is not finite. *out is allocated on rank 0, freed by the caller,
- * NULL elsewhere. */
+ * block-cyclic over all ranks of comm). Pairs that the Gram matrix would give to fewer
+ * digits (d^2 below about (|u|^2 + |v|^2) / 100, and those next to a rounding boundary)
+ * are recomputed from the difference of the vectors (cosine: |u-v|^2/2 of the normalised
+ * ones), and every distance is rounded to 42 bits. So each is right to 1e-12 relative
+ * (cosine: that, or the angle to 1e-15 radian, whichever is coarser) and the same bit for
+ * bit on any number of ranks. COH_ENUMERIC if a component is not finite. *out is
+ * allocated on rank 0, freed by the caller, NULL elsewhere. */
 int coh_distances(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
                   coh_metric metric, bool symmetric, double **out, coh_error *err);
 /* The same by plain loops, for tests: long double accumulation, no rounding. */
 void coh_distances_plain(size_t n, size_t D, const double *f, const uint8_t *mask,
                          coh_metric metric, bool symmetric, double *out);
 
-/* ---- linkage and cut -------------------------------------------------------------------- */
+/* ---- linkage and cut --------------------------------------------------------------- */
 
-/* Merge k joins clusters a < b (ids 0..n-1 are vectors, n + k is the result of merge k) at
- * height h into one of `size` vectors: the rows of SciPy's linkage matrix, sorted by height. */
+/* Merge k joins clusters a < b (ids 0..n-1 are vectors, n + k is the result of merge k)
+ * at height h into one of `size` vectors: the rows of SciPy's linkage matrix, sorted by
+ * height. */
 typedef struct coh_merge {
   size_t a, b, size;
   double height;
 } coh_merge;
-/* merges [n-1]; `dist` condensed, overwritten. Nearest-neighbour chain (Muellner 2011), O(n^2),
- * with SciPy's rules for ties (the chain prefers its previous element, then the lowest index;
- * stable sort by height). COH_ENUMERIC if a distance is negative or not finite. */
+/* merges [n-1]; `dist` condensed, overwritten. Nearest-neighbour chain (Muellner 2011),
+ * O(n^2), with SciPy's rules for ties (the chain prefers its previous element, then the
+ * lowest index; stable sort by height). COH_ENUMERIC if a distance is negative or not
+ * finite. */
 int coh_link(size_t n, double *dist, coh_linkage kind, coh_merge *merges, coh_error *err);
 
 /* Section 4.5: cut height chosen from the merges; merges of equal height go together.
  * max_clusters: of the heights of all merges, where most clusters have at least min_size
  * (= floor(gamma*N)) members, the last of the first run of consecutive such merges.
- * count: at most `clusters` clusters of any size, as many as ties allow (SciPy's maxclust).
- * plateau: the first gap above 0.1 between consecutive heights, 95 % along it (COH_ENUMERIC if
- * there is none). angle: 1 - cos(pi/beta). Returns the height (clusters are what merges with
- * height <= cut join) and, in *n_large, how many clusters of at least min_size it gives. */
+ * count: at most `clusters` clusters of any size, as many as ties allow (SciPy's
+ * maxclust). plateau: the first gap above 0.1 between consecutive heights, 95 % along it
+ * (COH_ENUMERIC if there is none). angle: 1 - cos(pi/beta). Returns the height (clusters
+ * are what merges with height <= cut join) and, in *n_large, how many clusters of at
+ * least min_size it gives. */
 int coh_cut_height(size_t n, const coh_merge *merges, coh_cut how, size_t min_size,
                    size_t clusters, double beta, double *height, size_t *n_large,
                    coh_error *err);
-/* label[n] = 0.. in order of first appearance; returns the number of clusters, 0 where memory
- * ran out. */
+/* label[n] = 0.. in order of first appearance; returns the number of clusters, 0 where
+ * memory ran out. */
 size_t coh_cut_labels(size_t n, const coh_merge *merges, double height, size_t *label);
 
-/* ---- one layer ---------------------------------------------------------------------------- */
+/* ---- one layer --------------------------------------------------------------------- */
 
 typedef struct coh_layer_view {
   size_t N, H, D, O;
-  const double *w;    /* [N, H, D], bias last */
-  const double *a;    /* [N, H, O] outgoing weights */
-  const double *loss; /* [N] */
+  const double *w;     /* [N, H, D], bias last */
+  const double *a;     /* [N, H, O] outgoing weights */
+  const double *loss;  /* [N] */
   const uint8_t *mask; /* [D], last (bias) always 1; NULL = all */
 } coh_layer_view;
 
-/* canonical: which of u and -u stands for a neuron whose sign is free (a zero counts as +).
- * first: its first unmasked component is positive. largest: the component with the largest mean
- * absolute value over all n vectors is positive. distance: distances are symmetric, and in a
- * cluster every sign agrees with that of its medoid (least total distance, lowest index). */
+/* canonical: which of u and -u stands for a neuron whose sign is free (a zero counts as
+ * +). first: its first unmasked component is positive. largest: the component with the
+ * largest mean absolute value over all n vectors is positive. distance: distances are
+ * symmetric, and in a cluster every sign agrees with that of its medoid (least total
+ * distance, lowest index). */
 typedef struct coh_cluster_options {
   coh_symmetry symmetry;
   double linear_part; /* coh_act_linear_part: not 0 for the even_linear classes */
@@ -109,8 +117,10 @@ typedef struct coh_cluster_options {
   size_t clusters;
   bool last_hidden; /* collapse outgoing weights to the best student's sum only */
 } coh_cluster_options;
-/* From [extraction]; last_hidden = false. COH_EUSAGE for cut = angle without metric = cosine. */
-int coh_cluster_options_of(const coh_config *, coh_act, coh_cluster_options *, coh_error *);
+/* From [extraction]; last_hidden = false. COH_EUSAGE for cut = angle without metric =
+ * cosine. */
+int coh_cluster_options_of(const coh_config *, coh_act, coh_cluster_options *,
+                           coh_error *);
 
 typedef enum coh_cluster_state {
   COH_CLUSTER_KEPT,
@@ -121,93 +131,94 @@ typedef enum coh_cluster_state {
 
 typedef struct coh_cluster {
   coh_cluster_state state;
-  size_t size;      /* members */
-  size_t students;  /* distinct students among them */
-  double median;    /* median pairwise cosine distance (masked, canonical); NAN if small */
-  size_t student;   /* the student whose members were averaged; undefined unless kept */
+  size_t size;     /* members */
+  size_t students; /* distinct students among them */
+  double median;   /* median pairwise cosine distance (masked, canonical); NAN if small */
+  size_t student;  /* the student whose members were averaged; undefined unless kept */
 } coh_cluster;
 
 typedef struct coh_clustering {
   size_t N, H, D, O;
-  coh_merge *merges;     /* [n - 1] */
+  coh_merge *merges; /* [n - 1] */
   double cut;
-  size_t n_clusters;     /* all, kept or not */
-  coh_cluster *cluster;  /* [n_clusters] */
-  size_t *label;         /* [n] index into cluster */
-  double *sign;          /* [n] +1 or -1 that made vectors canonical (canonical = distance: +1
-                            in small clusters) */
-  double *norm;          /* [n] divisor of the scaling class, else 1 */
-  size_t K;              /* kept clusters, in order of first member */
-  size_t *kept;          /* [K] index into cluster */
-  double *w;             /* [K, D] collapsed input vectors */
-  double *a;             /* [K, O] (last hidden) or [N, K, O]: outgoing sums */
+  size_t n_clusters;    /* all, kept or not */
+  coh_cluster *cluster; /* [n_clusters] */
+  size_t *label;        /* [n] index into cluster */
+  double *sign; /* [n] +1 or -1 that made vectors canonical (canonical = distance: +1
+                   in small clusters) */
+  double *norm; /* [n] divisor of the scaling class, else 1 */
+  size_t K;     /* kept clusters, in order of first member */
+  size_t *kept; /* [K] index into cluster */
+  double *w;    /* [K, D] collapsed input vectors */
+  double *a;    /* [K, O] (last hidden) or [N, K, O]: outgoing sums */
   /* What flipping the signs of kept members left behind, to be added to the layer above:
    * odd_constant: constant [N, O] = sum of flipped members' outgoing rows (to the bias);
-   * even_linear: linear [N, D, O] = c times the sum over flipped members of w_j outer a_j (their
-   * original w_j; c = linear_part), bias row last. NULL for the other classes. */
+   * even_linear: linear [N, D, O] = c times the sum over flipped members of w_j outer a_j
+   * (their original w_j; c = linear_part), bias row last. NULL for the other classes. */
   double *constant, *linear;
 } coh_clustering;
 
-/* Steps 1-8 of section 4. The view and the options count on rank 0 only and may be NULL elsewhere;
- * *out is NULL there. COH_EUSAGE when gamma*N < 2; COH_ENUMERIC when no cluster survives (the
- * message counts small, unaligned and lost ones) or a weight or loss is not finite (names the
- * student). */
+/* Steps 1-8 of section 4. The view and the options count on rank 0 only and may be NULL
+ * elsewhere; *out is NULL there. COH_EUSAGE when gamma*N < 2; COH_ENUMERIC when no
+ * cluster survives (the message counts small, unaligned and lost ones) or a weight or
+ * loss is not finite (names the student). */
 int coh_cluster_layer(MPI_Comm comm, const coh_layer_view *, const coh_cluster_options *,
                       const coh_sink *, coh_clustering **out, coh_error *err);
 void coh_clustering_destroy(coh_clustering *);
 
-/* ---- least squares -------------------------------------------------------------------------- */
+/* ---- least squares ----------------------------------------------------------------- */
 
 /* Fills columns [0, d + o) of row i of [X | Y]; called on any rank for any row. */
 typedef void (*coh_fill_row)(void *ctx, size_t row, double *values);
-/* theta [d, o] = argmin |X theta - Y|, of minimum norm where X is rank deficient (singular values
- * below rcond * largest count as zero; rcond < 0: machine precision). Rows go through a
- * ScaLAPACK QR (p?geqrf over all ranks) of [R; next rows of X | Y], chunk by chunk, so memory
- * does not grow with n; then LAPACK gelsd works on the small R on rank 0. Each row is asked for once,
- * on one rank. n, d, o and rcond must be the same on every rank. theta is valid on every rank; *rank
- * may be NULL. n >= 1 of any size. COH_ENUMERIC if a value is not finite (names the row). */
+/* theta [d, o] = argmin |X theta - Y|, of minimum norm where X is rank deficient
+ * (singular values below rcond * largest count as zero; rcond < 0: machine precision).
+ * Rows go through a ScaLAPACK QR (p?geqrf over all ranks) of [R; next rows of X | Y],
+ * chunk by chunk, so memory does not grow with n; then LAPACK gelsd works on the small R
+ * on rank 0. Each row is asked for once, on one rank. n, d, o and rcond must be the same
+ * on every rank. theta is valid on every rank; *rank may be NULL. n >= 1 of any size.
+ * COH_ENUMERIC if a value is not finite (names the row). */
 int coh_lstsq(MPI_Comm comm, size_t n, size_t d, size_t o, coh_fill_row fill, void *ctx,
               double rcond, double *theta, size_t *rank, coh_error *err);
 
-/* ---- comparison with the teacher (section 6) -------------------------------------------------- */
+/* ---- comparison with the teacher (section 6) --------------------------------------- */
 
 typedef struct coh_match {
   size_t neuron;     /* index in its own network */
   size_t partner;    /* nearest neuron of the other, SIZE_MAX if it has none */
-  double w_distance; /* cosine distance of [w; b] (absolute cosine where the sign is free) */
-  double a_distance; /* cosine distance of outgoing weights of the pair (absolute for odd classes) */
+  double w_distance; /* cosine, of [w; b] (absolute where the sign is free) */
+  double a_distance; /* cosine, of outgoing weights (absolute for the odd classes) */
   double sign;       /* +1 or -1: sign that aligns the pair */
   double out_norm;   /* norm of the neuron's own outgoing weights */
 } coh_match;
 
 typedef struct coh_comparison {
   size_t true_size, found_size;
-  coh_match *match;  /* [true_size], teacher neurons by outgoing norm, largest first */
+  coh_match *match; /* [true_size], teacher neurons by outgoing norm, largest first */
   size_t n_excess;
-  coh_match *excess; /* recovered neurons matched by no teacher neuron, with their nearest one */
+  coh_match *excess; /* recovered neurons that are nobody's partner, and their nearest */
   double w_max, w_mean, a_max, a_mean; /* over match; distances clipped below at 1e-16 */
-  size_t *assigned;  /* [true_size] one-to-one partner of teacher neuron i (least total w
-                        distance), SIZE_MAX if none */
+  size_t *assigned; /* [true_size] one-to-one partner of teacher neuron i (least total w
+                       distance), SIZE_MAX if none */
 } coh_comparison;
 
-/* teacher w [R, D], a [R, O]; recovered w [K, D], a [K, O]; mask [D] or NULL. Not collective.
- * With K = 0 every distance is 1 and nobody has a partner. */
+/* teacher w [R, D], a [R, O]; recovered w [K, D], a [K, O]; mask [D] or NULL. Not
+ * collective. With K = 0 every distance is 1 and nobody has a partner. */
 int coh_compare(coh_symmetry, size_t R, const double *tw, const double *ta, size_t K,
                 const double *w, const double *a, size_t D, size_t O, const uint8_t *mask,
                 coh_comparison **out, coh_error *err);
 void coh_comparison_destroy(coh_comparison *);
 
-/* Parameter error after all symmetries are resolved. Layer by layer from the input, the found network is
- * brought to the teacher's order, signs and lengths: neurons are paired by the least total
- * distance of [w; b] (up to sign; of directions in the scaling class), flips move into
- * outgoing signs, biases above and linear paths, lengths of the scaling class into outgoing
- * weights. Then the largest |theta - theta*| and the root of the sum of squares over the number of the
- * teacher's parameters; linear paths the teacher lacks are compared with 0 and enter both.
- * mask [d_in] or NULL: inputs with mask 0 are left out of both. Widths and activations must
- * agree in every layer, else *comparable = false and both numbers are NAN. params host
- * float64. Not collective. */
+/* Parameter error after all symmetries are resolved. Layer by layer from the input, the
+ * found network is brought to the teacher's order, signs and lengths: neurons are paired
+ * by the least total distance of [w; b] (up to sign; of directions in the scaling class),
+ * flips move into outgoing signs, biases above and linear paths, lengths of the scaling
+ * class into outgoing weights. Then the largest |theta - theta*| and the root of the sum
+ * of squares over the number of the teacher's parameters; linear paths the teacher lacks
+ * are compared with 0 and enter both. mask [d_in] or NULL: inputs with mask 0 are left
+ * out of both. Widths and activations must agree in every layer, else *comparable = false
+ * and both numbers are NAN. params host float64. Not collective. */
 int coh_parameter_error(const coh_plan *teacher, const double *tp, const coh_plan *found,
-                        const double *fp, const uint8_t *mask, bool *comparable, double *max,
-                        double *rmse, coh_error *err);
+                        const double *fp, const uint8_t *mask, bool *comparable,
+                        double *max, double *rmse, coh_error *err);
 
 #endif
