@@ -25,7 +25,8 @@ count() { # TITLE COMMAND...
   shift
   "$@" >"$log" 2>&1
   rc=$?
-  ok=$(grep -acE '^\[ +OK \]|^ok ' "$log")
+  # every rank of an MPI program prints its own lines: count each test once
+  ok=$(grep -aE '^\[ +OK \]|^ok ' "$log" | sort -u | wc -l)
   bad=$(grep -aE '^\[ +FAILED +\] [A-Za-z_]|^not ok ' "$log" | sort -u | wc -l)
   [ $rc -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
   passed=$((passed + ok)) failed=$((failed + bad))

@@ -84,7 +84,7 @@ static void plateau_follows_the_contract(void **state) {
     assert_int_equal(m.state, ended ? COH_MEMBER_DONE : COH_MEMBER_ACTIVE);
     assert_true(e < 1000);
   }
-  assert_true(m.lr == 1e-7);
+  assert_true(fabs(m.lr - 1e-7) < 1e-12);
 }
 
 static void shared_plateau_moves_all_and_skips_the_failed(void **state) {
