@@ -1,14 +1,28 @@
 /* archive.h - named arrays in one HDF5 file, written by one or many ranks. Uses base,
  * comm.
  *
+ *   coh_archive *a;
+ *   COH_TRY(coh_archive_create(path, "model", 1, comm, &a, err));
+ *   rc = coh_archive_put(a, "w", COH_T_F64, 2, dim, w, err);
+ *   if (rc == COH_OK) rc = coh_archive_commit(a, err); else coh_archive_abandon(a);
+ *
  * An archive is written whole under a temporary name and renamed at commit, so a reader
  * sees the old file or the new one. The root group carries the attributes `cohort_format`
- * (int) and `cohort_kind` (text); each dataset carries `crc32`, checked on read.
- * Everything opens with h5py.
+ * (int) and `cohort_kind` (text). Everything opens with h5py: f['fc.weight'][:].
  *
  * Rows arrays [N, ...] hold one row a member; several ranks write their own rows at once
  * (parallel HDF5, collective). Plain arrays are written by rank 0's data. Values are
- * stored little-endian in the width given.
+ * stored little-endian in the width given. Each dataset carries the attribute `crc32`,
+ * checked on read: of each row of a rows array, of the whole of a plain array or text, so
+ * that in Python [zlib.crc32(r) for r in f['w'][:]] or zlib.crc32(f['x'][:]) is the same.
+ *
+ * All functions but has and dims are collective: every rank calls them in one order, and
+ * all get the same code and message. Errors: COH_EIO where the system refuses (disk full,
+ * no such file; detected before HDF5 writes where the file system can reserve space),
+ * COH_EDATA where a file is not what it should be (truncated, damaged, not HDF5, wrong
+ * kind, format, shape or type, dataset missing), with file, dataset and HDF5's innermost
+ * message. HDF5's own printing is switched off. After a failed put only abandon is left;
+ * a commit then abandons.
  */
 #ifndef COHORT_ARCHIVE_H
 #define COHORT_ARCHIVE_H

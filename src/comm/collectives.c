@@ -26,7 +26,7 @@ int coh_mpi_check(int mpi_code, const char *call, coh_error *err) {
   return coh_fail(err, COH_ELIB, "MPI error %d: %s, in %s", mpi_code, text, call);
 }
 
-/* ---- one verdict ------------------------------------------------------------------- */
+/* ---- one verdict ----------------------------------------------------------------- */
 
 /* The lowest rank with rc != 0, or the number of ranks where there is none. */
 static int first_failed(MPI_Comm comm, int rc, int *failed, int *size, coh_error *err) {
@@ -64,7 +64,7 @@ int coh_allmax(MPI_Comm comm, int64_t *value, coh_error *err) {
                        "MPI_Allreduce", err);
 }
 
-/* ---- bytes ------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------- */
 
 static int next_chunk(size_t left) {
   return (int)(left < chunk ? left : chunk);
@@ -197,7 +197,7 @@ cleanup:
   return rc;
 }
 
-/* ---- rows of members --------------------------------------------------------------- */
+/* ---- rows of members ------------------------------------------------------------- */
 
 /* Bytes that this rank brings: its group's rows if it is replica 0, else none. */
 static size_t row_bytes_here(const coh_grid *grid, size_t N, size_t row_bytes) {

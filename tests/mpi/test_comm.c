@@ -12,7 +12,7 @@ static coh_error err;
     if ((call) != COH_OK) fail_msg("%s: %s", #call, err.text);                           \
   } while (0)
 
-/* ---- the grid ---------------------------------------------------------------------- */
+/* ---- the grid -------------------------------------------------------------------- */
 
 static void check_place(const coh_grid *grid, int replicas) {
   int groups = mpi_size / replicas, size = 0;
@@ -91,7 +91,7 @@ static void test_rows_cover_the_batch(void) {
   }
 }
 
-/* ---- agreement --------------------------------------------------------------------- */
+/* ---- agreement ------------------------------------------------------------------- */
 
 static void test_agree_when_all_is_well(void) {
   coh_error mine = {0};
@@ -126,7 +126,7 @@ static void test_mpi_error_is_told(void) {
   assert_non_null(strstr(err.text, "MPI_Recv"));
 }
 
-/* ---- bytes ------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------- */
 
 /* Chunks to try: one byte crosses 8-byte chunks often; 0 is the default. */
 static const size_t chunks[] = {0, 8, 16, 64};
@@ -200,7 +200,7 @@ static void test_allmax(void) {
   assert_int_equal(v, INT64_C(1) << 40);
 }
 
-/* ---- rows of members --------------------------------------------------------------- */
+/* ---- rows of members ------------------------------------------------------------- */
 
 enum { ROW = 5 };
 
@@ -233,7 +233,7 @@ static void test_rows_of_all_members(void) {
   }
 }
 
-/* ---- the reducer ------------------------------------------------------------------- */
+/* ---- the reducer ----------------------------------------------------------------- */
 
 static int fake_sync(coh_device *d, coh_error *e) {
   (void)d, (void)e;
