@@ -37,7 +37,8 @@ OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out src/device/kernels.c,$(SRC))) \
 JOBOBJ := $(patsubst %.c,$(BUILD)/%.o,$(JOBS))
 TESTBIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS) $(MPITESTS))
 
-.PHONY: all help deps quickstart test check-long bench install uninstall clean format asan
+.PHONY: all help deps quickstart tests-build test check-long bench install uninstall clean \
+  format asan asan-run
 .SUFFIXES:
 .SECONDARY:
 
@@ -71,15 +72,57 @@ tests-build: $(TESTBIN) bin/cohort
 deps: ## install missing Debian packages (run)
 	scripts/install-deps.sh run
 
+# root in a container may start mpirun; ranks that wait must not starve the others
+export OMPI_MCA_mpi_yield_when_idle ?= 1
+ifeq ($(shell id -u),0)
+export OMPI_ALLOW_RUN_AS_ROOT = 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = 1
+endif
+RANKS ?= 2
+
 quickstart: ## install, build, recover a teacher from Fashion-MNIST
 	scripts/install-deps.sh run
 	$(MAKE) all
-	mpirun $(MPIRUN_FLAGS) -n 2 bin/cohort run configs/quickstart.ini
+	mpirun --oversubscribe -n $(RANKS) bin/cohort run configs/quickstart.ini
 
-test: ## install, build and run every test
+test: ## install, build and run every test (T="name ..." for some)
 	scripts/install-deps.sh test
 	$(MAKE) tests-build
 	COHORT_DATA=$(CURDIR)/$(BUILD)/data scripts/fetch.sh mnist
 	COHORT_DATA=$(CURDIR)/$(BUILD)/data tests/run.sh $(BUILD) $(T)
+
+asan: ## unit tests under the address and undefined-behaviour sanitizers
+	scripts/install-deps.sh test
+	$(MAKE) BUILD=build/asan SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' \
+	  asan-run
+
+asan-run: $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS))
+	COHORT_DATA=$(CURDIR)/build/data scripts/fetch.sh mnist
+	COHORT_DATA=$(CURDIR)/build/data ASAN_OPTIONS=detect_leaks=0 tests/run.sh $(BUILD) \
+	  $(patsubst tests/test_%.c,%,$(TESTS))
+
+check-long: ## the slow checks: 50 kills, sanitizers
+	$(MAKE) test asan
+	tests/test_kills.sh $(BUILD) 50
+
+install: all ## into $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib \
+	  $(DESTDIR)$(PREFIX)/include/cohort $(DESTDIR)$(PREFIX)/share/cohort/configs \
+	  $(DESTDIR)$(PREFIX)/share/cohort/scripts
+	install -m 755 bin/cohort $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(BUILD)/libcohort.a $(DESTDIR)$(PREFIX)/lib
+	install -m 644 include/cohort/*.h $(DESTDIR)$(PREFIX)/include/cohort
+	install -m 644 configs/*.ini $(DESTDIR)$(PREFIX)/share/cohort/configs
+	install -m 755 scripts/fetch.sh $(DESTDIR)$(PREFIX)/share/cohort/scripts
+
+uninstall: ## remove what install put there
+	rm -rf $(DESTDIR)$(PREFIX)/bin/cohort $(DESTDIR)$(PREFIX)/lib/libcohort.a \
+	  $(DESTDIR)$(PREFIX)/include/cohort $(DESTDIR)$(PREFIX)/share/cohort
+
+format: ## clang-format all C files
+	clang-format -i include/cohort/*.h src/*/*.[ch] jobs/*.[ch] tests/*.[ch] tests/mpi/*.c
+
+clean: ## remove what was built
+	rm -rf build bin
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

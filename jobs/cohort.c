@@ -1,5 +1,5 @@
-/* cohort.c - the command: finds the subcommand, starts MPI where it is needed, runs the job
- * and turns its verdict into one message and one exit status for all ranks. */
+/* cohort.c - the command: finds the subcommand, starts MPI where it is needed, runs the
+ * job and turns its verdict into one message and one exit status for all ranks. */
 #include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,7 +9,8 @@
 
 #include "job.h"
 
-/* ---- signals ------------------------------------------------------------------------------ */
+/* ---- signals
+ * ------------------------------------------------------------------------------ */
 
 static volatile sig_atomic_t stop_asked;
 
@@ -18,7 +19,9 @@ static void on_stop(int signal_number) {
   stop_asked = 1;
 }
 
-bool job_was_asked_to_stop(void) { return stop_asked != 0; }
+bool job_was_asked_to_stop(void) {
+  return stop_asked != 0;
+}
 
 /* USR1 is what `sbatch --signal=USR1@120` sends, TERM what preemption and scancel send. A
  * second INT ends the program the hard way. A file that outgrows a limit is an error to
@@ -33,7 +36,8 @@ static void catch_signals(void) {
   signal(SIGPIPE, SIG_IGN);
 }
 
-/* ---- one verdict for all ranks -------------------------------------------------------------- */
+/* ---- one verdict for all ranks
+ * -------------------------------------------------------------- */
 
 /* Seconds that ranks wait for each other at the end before a failed one ends them all. */
 static const double patience = 5;
@@ -55,8 +59,8 @@ static void print_error(const coh_error *err) {
   fprintf(stderr, "cohort: %s\n", err->text);
 }
 
-/* A failed rank whose peers do not come (they wait in a collective for it) speaks for itself
- * and ends the whole run; otherwise all agree and rank 0 speaks. */
+/* A failed rank whose peers do not come (they wait in a collective for it) speaks for
+ * itself and ends the whole run; otherwise all agree and rank 0 speaks. */
 static int verdict(MPI_Comm comm, int rank, int rc, coh_error *err) {
   if (!all_ranks_arrive(comm, rc == COH_OK)) {
     print_error(err);
@@ -67,7 +71,9 @@ static int verdict(MPI_Comm comm, int rank, int rc, coh_error *err) {
   return coh_exit_status(rc);
 }
 
-/* ---- run -------------------------------------------------------------------------------------- */
+/* ---- run
+ * --------------------------------------------------------------------------------------
+ */
 
 static void print_remark(void *ctx, coh_level level, const char *text) {
   const job *j = ctx;
@@ -75,8 +81,10 @@ static void print_remark(void *ctx, coh_level level, const char *text) {
   fprintf(stderr, "%s%s\n", level == COH_WARN ? "warning: " : "", text);
 }
 
-/* Splits the overrides into those of this file and those of the teacher's ("teacher:..."). */
-static int load_config(job *j, const char *path, size_t n, const char **set, coh_error *err) {
+/* Splits the overrides into those of this file and those of the teacher's
+ * ("teacher:..."). */
+static int load_config(job *j, const char *path, size_t n, const char **set,
+                       coh_error *err) {
   int rc;
   const char **own = NULL;
   size_t n_own = 0;
@@ -150,7 +158,8 @@ static int command_run(int argc, char **argv) {
   return status;
 }
 
-/* ---- the other subcommands ---------------------------------------------------------------------- */
+/* ---- the other subcommands
+ * ---------------------------------------------------------------------- */
 
 static int fail(const coh_error *err) {
   print_error(err);
@@ -184,8 +193,8 @@ static int command_show(int argc, char **argv) {
   return print_text(&text);
 }
 
-/* Folder of the scripts: beside the program in the source tree, or where `make install` put
- * them. */
+/* Folder of the scripts: beside the program in the source tree, or where `make install`
+ * put them. */
 static bool find_script(const char *name, char *out, size_t size) {
   char self[COH_PATH];
   ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -234,25 +243,29 @@ typedef struct command {
 
 static const command commands[] = {
     {"run", "CONFIG.ini [section.key=value ...]",
-     "run the job that the file describes; goes on where an earlier run stopped", command_run},
+     "run the job that the file describes; goes on where an earlier run stopped",
+     command_run},
     {"show", "CONFIG.ini [section.key=value ...]",
      "every parameter resolved, the hashes, the folder", command_show},
     {"help", "[SECTION]", "this text, or the parameters of a section", command_help},
-    {"fetch", "NAME [URL]", "get a data set: mnist, fashion_mnist, cifar10", command_fetch},
+    {"fetch", "NAME [URL]", "get a data set: mnist, fashion_mnist, cifar10",
+     command_fetch},
     {"version", "", "version and device", command_version},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_usage(FILE *out) {
-  fprintf(out, "cohort %s - trains cohorts of networks and works on what they learnt\n\n"
-               "usage: cohort COMMAND ...\n",
+  fprintf(out,
+          "cohort %s - trains cohorts of networks and works on what they learnt\n\n"
+          "usage: cohort COMMAND ...\n",
           COH_VERSION);
   for (int i = 0; i < N_COMMANDS; i++)
     fprintf(out, "  %-8s %-36s\n           %s\n", commands[i].name, commands[i].arguments,
             commands[i].help);
-  fprintf(out, "\non several ranks: mpirun -n 2 cohort run CONFIG.ini\n"
-               "exit status: 0 done, 1 failed, 2 wrong input, 75 stopped early (run again to "
-               "go on)\n");
+  fprintf(out,
+          "\non several ranks: mpirun -n 2 cohort run CONFIG.ini\n"
+          "exit status: 0 done, 1 failed, 2 wrong input, 75 stopped early (run again to "
+          "go on)\n");
 }
 
 static int command_help(int argc, char **argv) {

@@ -1,26 +1,28 @@
-/* extraction.c - from trained students to one fine-tuned network: cluster a layer, hold it
- * fixed, retrain the students above it, and so on to the output (section 5 of the extraction
- * contract). */
+/* extraction.c - from trained students to one fine-tuned network: cluster a layer, hold
+ * it fixed, retrain the students above it, and so on to the output (section 5 of the
+ * extraction contract). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "extraction.h"
 
-/* ---- one layer -------------------------------------------------------------------------------- */
+/* ---- one layer
+ * -------------------------------------------------------------------------------- */
 
 static int check_gamma(const extraction *x, coh_error *err) {
   const coh_config *cfg = &x->job->cfg;
   double least = floor(cfg->extraction.gamma * (double)x->N);
   if (least >= 2) return COH_OK;
-  return coh_fail(err, COH_EUSAGE,
-                  "%s: extraction.gamma = %g with %zu students asks for clusters of %g: "
-                  "gamma * students must be at least 2; use more students or a larger gamma",
-                  cfg->file, cfg->extraction.gamma, x->N, least);
+  return coh_fail(
+      err, COH_EUSAGE,
+      "%s: extraction.gamma = %g with %zu students asks for clusters of %g: "
+      "gamma * students must be at least 2; use more students or a larger gamma",
+      cfg->file, cfg->extraction.gamma, x->N, least);
 }
 
-/* Clusters layer 0 of the upper students; *c on rank 0, shape and vectors added to `found` on
- * every rank. */
+/* Clusters layer 0 of the upper students; *c on rank 0, shape and vectors added to
+ * `found` on every rank. */
 static int cluster(extraction *x, coh_clustering **c, coh_error *err) {
   int rc = COH_OK;
   job *j = x->job;
@@ -51,15 +53,16 @@ cleanup:
 }
 
 /* Features that the next layer reads, beside the same targets. */
-static int next_features(extraction *x, bool keep_linear, coh_dataset *out, coh_error *err) {
+static int next_features(extraction *x, bool keep_linear, coh_dataset *out,
+                         coh_error *err) {
   size_t l = x->found.L - 1;
   *out = (coh_dataset){.dtype = x->query->dtype,
                        .n = x->query->n,
                        .n_out = x->query->n_out,
                        .y = x->query->y};
-  int rc = coh_features_next(x->dev, x->found.act, x->query->n, x->features.x, x->found.K[l],
-                             x->found.D[l], x->found.w[l], keep_linear, &out->x, &out->d_in,
-                             err);
+  int rc = coh_features_next(x->dev, x->found.act, x->query->n, x->features.x,
+                             x->found.K[l], x->found.D[l], x->found.w[l], keep_linear,
+                             &out->x, &out->d_in, err);
   out->shape[0] = out->d_in;
   out->shape[1] = out->shape[2] = 1;
   return rc;
@@ -71,10 +74,11 @@ static void replace_features(extraction *x, const coh_dataset *next) {
   x->own_features = true;
 }
 
-/* ---- trainings on the way ------------------------------------------------------------------------ */
+/* ---- trainings on the way
+ * ------------------------------------------------------------------------ */
 
-/* The students' own optimiser, batch and schedule, at the fine-tuning rate and scaled to its
- * length: milestones and warm-up fall at the same fractions. */
+/* The students' own optimiser, batch and schedule, at the fine-tuning rate and scaled to
+ * its length: milestones and warm-up fall at the same fractions. */
 static int finetune_spec(const extraction *x, const coh_dataset *data, double lr_factor,
                          coh_train_spec *spec, coh_error *err) {
   const coh_config *cfg = &x->job->cfg;
@@ -117,8 +121,8 @@ cleanup:
   return rc;
 }
 
-/* Trains N networks of `plan` from `start` (float64 [N, P] on every rank) on `data`; results:
- * parameters on rank 0, losses [N] on every rank, before and after. */
+/* Trains N networks of `plan` from `start` (float64 [N, P] on every rank) on `data`;
+ * results: parameters on rank 0, losses [N] on every rank, before and after. */
 static int train(extraction *x, const char *name, const coh_plan *plan, size_t N,
                  const coh_dataset *data, double lr_factor, const double *start,
                  double **params, double *loss, coh_error *err) {
@@ -127,8 +131,14 @@ static int train(extraction *x, const char *name, const coh_plan *plan, size_t N
   void *first = NULL;
   coh_trainer *t = NULL;
   coh_text identity = {0};
-  stage s = {.title = title, .folder = x->folder, .model = model, .checkpoint = checkpoint,
-             .metrics = x->metrics, .plan = *plan, .N = N, .train = data};
+  stage s = {.title = title,
+             .folder = x->folder,
+             .model = model,
+             .checkpoint = checkpoint,
+             .metrics = x->metrics,
+             .plan = *plan,
+             .N = N,
+             .train = data};
   COH_TRY(coh_format(title, sizeof title, err, "%s", name));
   COH_TRY(coh_format(model, sizeof model, err, "%s.h5", name));
   COH_TRY(coh_format(checkpoint, sizeof checkpoint, err, "%s.checkpoint.h5", name));
@@ -175,7 +185,8 @@ cleanup:
   return rc;
 }
 
-/* ---- the output layer -------------------------------------------------------------------------------- */
+/* ---- the output layer
+ * -------------------------------------------------------------------------------- */
 
 /* Rows [F, 1 | Y - A a] for the least squares of the linear path. */
 typedef struct residual {
@@ -198,7 +209,8 @@ static void residual_row(void *ctx, size_t row, double *values) {
   for (size_t i = 0; i < d; i++)
     values[i] = coh_get(r->features->dtype, r->features->x, row * d + i);
   values[d] = 1;
-  for (size_t o = 0; o < r->hidden->n_out; o++) values[d + 1 + o] = residual_at(r, row, o);
+  for (size_t o = 0; o < r->hidden->n_out; o++)
+    values[d + 1 + o] = residual_at(r, row, o);
 }
 
 static void mean_residual(const residual *r, double *bias) {
@@ -210,8 +222,8 @@ static void mean_residual(const residual *r, double *bias) {
   }
 }
 
-/* Output bias (mean output = mean target) or, for the even_linear classes, the linear path and
- * bias by least squares; then the whole network. */
+/* Output bias (mean output = mean target) or, for the even_linear classes, the linear
+ * path and bias by least squares; then the whole network. */
 static int rebuild(extraction *x, coh_error *err) {
   int rc;
   coh_dataset hidden = {0};
@@ -225,8 +237,8 @@ static int rebuild(extraction *x, coh_error *err) {
                       theta, NULL, err));
   else
     mean_residual(&r, theta + d * O);
-  COH_TRY(coh_rebuilt_network(&x->found, O, x->a, theta + d * O, theta, &x->plan, &x->before,
-                              err));
+  COH_TRY(coh_rebuilt_network(&x->found, O, x->a, theta + d * O, theta, &x->plan,
+                              &x->before, err));
 cleanup:
   free(hidden.x);
   free(theta);
@@ -264,7 +276,9 @@ cleanup:
   return rc;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------------ */
+/* ---- all of it
+ * ------------------------------------------------------------------------------------------
+ */
 
 static int share_outgoing(extraction *x, const coh_clustering *c, coh_error *err) {
   size_t count = x->found.K[x->found.L - 1] * x->query->n_out;

@@ -1,4 +1,5 @@
-/* extraction.h - one clustering of one set of trained students. Private to the extract job. */
+/* extraction.h - one clustering of one set of trained students. Private to the extract
+ * job. */
 #ifndef COHORT_JOBS_EXTRACTION_H
 #define COHORT_JOBS_EXTRACTION_H
 
@@ -8,7 +9,7 @@
 
 /* What is kept of one clustered layer for the reports: rank 0 only. */
 typedef struct layer_report {
-  size_t H;                /* neurons of a student */
+  size_t H; /* neurons of a student */
   coh_clustering *cluster;
 } layer_report;
 
@@ -18,33 +19,34 @@ typedef struct extraction {
   const teacher *teacher;
   const coh_dataset *query;
   const char *folder;
-  const char *identity;    /* of run and clustering, for checkpoints */
+  const char *identity; /* of run and clustering, for checkpoints */
   coh_metrics *metrics;
   coh_symmetry sym;
-  size_t N;                /* students */
+  size_t N; /* students */
   /* The students from the layer in hand upwards, and the data they read. */
   coh_plan upper;
-  double *params;          /* [N, upper.P], rank 0 */
-  double *loss;            /* [N], every rank */
-  coh_dataset features;    /* x [n, d_in of upper] and targets of the query set */
+  double *params;       /* [N, upper.P], rank 0 */
+  double *loss;         /* [N], every rank */
+  coh_dataset features; /* x [n, d_in of upper] and targets of the query set */
   bool own_features;
-  uint8_t *mask0;          /* [d_in + 1] mask of the first layer, NULL = all */
+  uint8_t *mask0; /* [d_in + 1] mask of the first layer, NULL = all */
   /* What is rebuilt: the same on every rank. */
   coh_rebuilt found;
-  double *a;               /* [K, O] outgoing weights of the last hidden layer */
-  coh_plan plan;           /* of the recovered network */
-  double *before, *after;  /* [plan.P] before and after fine-tuning */
+  double *a;              /* [K, O] outgoing weights of the last hidden layer */
+  coh_plan plan;          /* of the recovered network */
+  double *before, *after; /* [plan.P] before and after fine-tuning */
   double loss_before, loss_after;
   size_t n_layers;
   layer_report layer[COH_MAX_LAYERS];
 } extraction;
 
-/* Clusters layer by layer, retraining what lies above, rebuilds, fits the output, fine-tunes.
- * On entry the fields up to `own_features` are set. Collective. */
+/* Clusters layer by layer, retraining what lies above, rebuilds, fits the output,
+ * fine-tunes. On entry the fields up to `own_features` are set. Collective. */
 int extraction_run(extraction *, coh_error *);
 void extraction_free(extraction *);
 
-/* ---- report.c: rank 0 --------------------------------------------------------------------- */
+/* ---- report.c: rank 0
+ * --------------------------------------------------------------------- */
 
 /* clusters.csv, neurons.csv, the table on standard output, and measures for runs.csv. */
 int extraction_report(const extraction *, coh_measures *, coh_error *);

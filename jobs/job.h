@@ -1,5 +1,5 @@
-/* job.h - what the jobs share: the context of one `cohort run`, its stages, its progress line.
- * Jobs may use every room; they alone print and end the process. */
+/* job.h - what the jobs share: the context of one `cohort run`, its stages, its progress
+ * line. Jobs may use every room; they alone print and end the process. */
 #ifndef COHORT_JOBS_JOB_H
 #define COHORT_JOBS_JOB_H
 
@@ -12,8 +12,8 @@
 typedef struct job {
   coh_config cfg;
   coh_grid grid;
-  coh_sink sink;       /* remarks: printed by rank 0 */
-  size_t n_set;        /* overrides of the command line for other files: "teacher:sec.key=v" */
+  coh_sink sink; /* remarks: printed by rank 0 */
+  size_t n_set;  /* overrides of the command line for other files: "teacher:sec.key=v" */
   const char **set;    /* borrowed */
   const char *command; /* the command line, for the manifest */
 } job;
@@ -21,7 +21,8 @@ typedef struct job {
 int job_train(job *, coh_error *);
 int job_extract(job *, coh_error *);
 
-/* ---- progress.c ------------------------------------------------------------------------- */
+/* ---- progress.c
+ * ------------------------------------------------------------------------- */
 
 typedef struct progress {
   const char *stage; /* "teacher", "students", ... */
@@ -37,30 +38,33 @@ void progress_end(progress *, const coh_train_status *);
 /* True if the text of standard error ends on a terminal (looks through mpirun). */
 bool progress_on_terminal(void);
 
-/* ---- signals (cohort.c) ------------------------------------------------------------------ */
+/* ---- signals (cohort.c)
+ * ------------------------------------------------------------------ */
 
 bool job_was_asked_to_stop(void);
 
-/* ---- stage.c: one training with its files --------------------------------------------------- */
+/* ---- stage.c: one training with its files
+ * --------------------------------------------------- */
 
 /* A training that leaves <folder>/<name>.h5 (the model), its checkpoint, and metrics. */
 typedef struct stage {
-  const char *title;         /* for people: "teacher" */
-  const char *folder;        /* exists */
-  const char *model;         /* file name of the model: "model.h5" */
-  const char *checkpoint;    /* file name of the checkpoint */
-  const char *identity;      /* text that a checkpoint must carry: hashes and stage */
-  coh_metrics *metrics;      /* rank 0; written with every checkpoint */
+  const char *title;      /* for people: "teacher" */
+  const char *folder;     /* exists */
+  const char *model;      /* file name of the model: "model.h5" */
+  const char *checkpoint; /* file name of the checkpoint */
+  const char *identity;   /* text that a checkpoint must carry: hashes and stage */
+  coh_metrics *metrics;   /* rank 0; written with every checkpoint */
   coh_plan plan;
   size_t N;
   const coh_dataset *train, *test;
   coh_train_spec spec;
-  bool further;              /* further_training was asked for */
-  const void *start;         /* [N, P] on every rank, or NULL: initialise from the configuration */
+  bool further; /* further_training was asked for */
+  const void
+      *start; /* [N, P] on every rank, or NULL: initialise from the configuration */
 } stage;
 
-/* Trains to the end, resuming from the checkpoint if there is one. *out: the trainer, for its
- * parameters and losses; the caller destroys it. Collective. */
+/* Trains to the end, resuming from the checkpoint if there is one. *out: the trainer, for
+ * its parameters and losses; the caller destroys it. Collective. */
 int stage_train(const job *, coh_device *, const stage *, coh_trainer **out, coh_error *);
 
 #endif

@@ -1,5 +1,5 @@
-/* progress.c - the progress line: on a terminal rewritten a few times a second, in a log a
- * plain line a minute at most. */
+/* progress.c - the progress line: on a terminal rewritten a few times a second, in a log
+ * a plain line a minute at most. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +34,8 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* "loss 1.2e-5" or "loss best .. median .. worst .." over the members that did not fail. */
+/* "loss 1.2e-5" or "loss best .. median .. worst .." over the members that did not fail.
+ */
 static void add_losses(coh_text *line, const coh_train_status *s) {
   coh_error err;
   double *loss = NULL;

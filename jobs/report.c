@@ -1,5 +1,5 @@
-/* report.c - what an extraction found: clusters.csv, neurons.csv, the table that people read,
- * and the measures of its row in runs.csv. Rank 0 only. */
+/* report.c - what an extraction found: clusters.csv, neurons.csv, the table that people
+ * read, and the measures of its row in runs.csv. Rank 0 only. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,9 +7,11 @@
 
 #include "extraction.h"
 
-static const char *const state_name[] = {"kept", "small", "not aligned", "no good student"};
+static const char *const state_name[] = {"kept", "small", "not aligned",
+                                         "no good student"};
 
-/* ---- clusters ------------------------------------------------------------------------------ */
+/* ---- clusters
+ * ------------------------------------------------------------------------------ */
 
 static void count_states(const coh_clustering *c, size_t count[4]) {
   memset(count, 0, 4 * sizeof *count);
@@ -25,8 +27,8 @@ static int write_clusters(const extraction *x, coh_error *err) {
     const coh_clustering *c = x->layer[l].cluster;
     for (size_t k = 0; k < c->n_clusters; k++) {
       const coh_cluster *q = &c->cluster[k];
-      coh_text_add(&csv, "%zu,%zu,%s,%zu,%zu,%s\n", l + 1, k, state_name[q->state], q->size,
-                   q->students, coh_real_text(q->median, number));
+      coh_text_add(&csv, "%zu,%zu,%s,%zu,%zu,%s\n", l + 1, k, state_name[q->state],
+                   q->size, q->students, coh_real_text(q->median, number));
     }
   }
   COH_TRY(coh_text_check(&csv, err));
@@ -37,7 +39,8 @@ cleanup:
   return rc;
 }
 
-/* ---- comparison with the teacher --------------------------------------------------------------- */
+/* ---- comparison with the teacher
+ * --------------------------------------------------------------- */
 
 /* Comparisons of all hidden layers, rebuilt and fine-tuned. */
 typedef struct comparisons {
@@ -58,10 +61,10 @@ static int compare(const extraction *x, comparisons *c, coh_error *err) {
   int rc;
   const teacher *t = x->teacher;
   c->n = t->plan.L - 1;
-  COH_TRY(coh_compare_networks(&t->plan, t->params, &x->plan, x->before, x->mask0, c->before,
-                               err));
-  COH_TRY(coh_compare_networks(&t->plan, t->params, &x->plan, x->after, x->mask0, c->after,
-                               err));
+  COH_TRY(coh_compare_networks(&t->plan, t->params, &x->plan, x->before, x->mask0,
+                               c->before, err));
+  COH_TRY(coh_compare_networks(&t->plan, t->params, &x->plan, x->after, x->mask0,
+                               c->after, err));
   COH_TRY(coh_parameter_error(&t->plan, t->params, &x->plan, x->after, x->mask0,
                               &c->comparable, &c->max, &c->rmse, err));
 cleanup:
@@ -74,7 +77,8 @@ static void csv_matches(coh_text *csv, size_t layer, const char *when,
   for (size_t i = 0; i < c->true_size + c->n_excess; i++) {
     bool excess = i >= c->true_size;
     const coh_match *m = excess ? &c->excess[i - c->true_size] : &c->match[i];
-    coh_text_add(csv, "%zu,%s,%s,%zu,", layer, when, excess ? "excess" : "teacher", m->neuron);
+    coh_text_add(csv, "%zu,%s,%s,%zu,", layer, when, excess ? "excess" : "teacher",
+                 m->neuron);
     if (m->partner != SIZE_MAX) coh_text_add(csv, "%zu", m->partner);
     coh_text_add(csv, ",%s,%s,%s,%s\n", coh_real_text(m->w_distance, n[0]),
                  coh_real_text(m->a_distance, n[1]), coh_real_text(m->sign, n[2]),
@@ -86,7 +90,8 @@ static int write_neurons(const extraction *x, const comparisons *c, coh_error *e
   int rc;
   char path[COH_PATH];
   coh_text csv = {0};
-  coh_text_add(&csv, "layer,when,kind,neuron,partner,w_distance,a_distance,sign,out_norm\n");
+  coh_text_add(&csv,
+               "layer,when,kind,neuron,partner,w_distance,a_distance,sign,out_norm\n");
   for (size_t l = 0; l < c->n; l++) {
     csv_matches(&csv, l + 1, "rebuilt", c->before[l]);
     csv_matches(&csv, l + 1, "finetuned", c->after[l]);
@@ -99,7 +104,8 @@ cleanup:
   return rc;
 }
 
-/* ---- the table ------------------------------------------------------------------------------------ */
+/* ---- the table
+ * ------------------------------------------------------------------------------------ */
 
 static void print_sizes(const coh_plan *p) {
   printf("%zu", p->d_in);
@@ -110,9 +116,10 @@ static void print_clusters(const extraction *x, size_t l) {
   size_t count[4];
   const coh_clustering *c = x->layer[l].cluster;
   count_states(c, count);
-  printf("layer %zu: %zu vectors in %zu clusters, cut at height %.3g: %zu kept, %zu small, "
-         "%zu not aligned, %zu without a good student\n",
-         l + 1, c->N * c->H, c->n_clusters, c->cut, count[0], count[1], count[2], count[3]);
+  printf(
+      "layer %zu: %zu vectors in %zu clusters, cut at height %.3g: %zu kept, %zu small, "
+      "%zu not aligned, %zu without a good student\n",
+      l + 1, c->N * c->H, c->n_clusters, c->cut, count[0], count[1], count[2], count[3]);
 }
 
 static void print_comparison(const extraction *x, size_t l, const coh_comparison *before,
@@ -120,8 +127,9 @@ static void print_comparison(const extraction *x, size_t l, const coh_comparison
   const coh_clustering *k = x->layer[l].cluster;
   printf("  %zu neurons recovered of %zu, %zu in excess\n", c->found_size, c->true_size,
          c->n_excess);
-  printf("  teacher    |out|  recovered  students    cosine distance of input weights   of "
-         "output weights\n");
+  printf(
+      "  teacher    |out|  recovered  students    cosine distance of input weights   of "
+      "output weights\n");
   printf("   neuron              neuron              rebuilt      fine-tuned          "
          "fine-tuned\n");
   for (size_t i = 0; i < c->true_size; i++) {
@@ -153,13 +161,15 @@ static void print_table(const extraction *x, const comparisons *c) {
   printf("loss over the query set: %.3g rebuilt, %.3g fine-tuned\n", x->loss_before,
          x->loss_after);
   if (t->known && c->comparable)
-    printf("parameters after resolving symmetries: rmse %.2e, largest error %.2e\n", c->rmse,
-           c->max);
+    printf("parameters after resolving symmetries: rmse %.2e, largest error %.2e\n",
+           c->rmse, c->max);
   printf("files: %s\n", x->folder);
   fflush(stdout);
 }
 
-/* ---- measures ----------------------------------------------------------------------------------------- */
+/* ---- measures
+ * -----------------------------------------------------------------------------------------
+ */
 
 static int add_layer_measures(const extraction *x, const comparisons *c, size_t l,
                               coh_measures *m, coh_error *err) {
@@ -168,12 +178,13 @@ static int add_layer_measures(const extraction *x, const comparisons *c, size_t 
   const struct {
     const char *name;
     double value;
-  } of_teacher[] = {{"true_size", x->teacher->known ? (double)c->after[l]->true_size : NAN},
-                    {"excess", x->teacher->known ? (double)c->after[l]->n_excess : NAN},
-                    {"w_max", x->teacher->known ? c->after[l]->w_max : NAN},
-                    {"w_mean", x->teacher->known ? c->after[l]->w_mean : NAN},
-                    {"a_max", x->teacher->known ? c->after[l]->a_max : NAN},
-                    {"a_mean", x->teacher->known ? c->after[l]->a_mean : NAN}};
+  } of_teacher[] = {
+      {"true_size", x->teacher->known ? (double)c->after[l]->true_size : NAN},
+      {"excess", x->teacher->known ? (double)c->after[l]->n_excess : NAN},
+      {"w_max", x->teacher->known ? c->after[l]->w_max : NAN},
+      {"w_mean", x->teacher->known ? c->after[l]->w_mean : NAN},
+      {"a_max", x->teacher->known ? c->after[l]->a_max : NAN},
+      {"a_mean", x->teacher->known ? c->after[l]->a_mean : NAN}};
   COH_TRY(coh_format(name, sizeof name, err, "layer%zu_found_size", l + 1));
   COH_TRY(coh_measures_add(m, name, (double)x->found.K[l], err));
   COH_TRY(coh_format(name, sizeof name, err, "layer%zu_cut_height", l + 1));

@@ -1,5 +1,5 @@
-/* stage.c - one training with its files: resumes from its checkpoint, saves checkpoint and
- * metrics while it runs, the model at its end. Every job trains through here. */
+/* stage.c - one training with its files: resumes from its checkpoint, saves checkpoint
+ * and metrics while it runs, the model at its end. Every job trains through here. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +19,8 @@ static int stage_path(const stage *s, const char *file, char *out, coh_error *er
   return coh_format(out, COH_PATH, err, "%s/%s", s->folder, file);
 }
 
-/* ---- hooks ---------------------------------------------------------------------------------- */
+/* ---- hooks
+ * ---------------------------------------------------------------------------------- */
 
 static int on_metric(void *ctx, uint64_t step, const char *name, size_t N,
                      const double *values, coh_error *err) {
@@ -43,7 +44,8 @@ static bool on_stop(void *ctx) {
   return job_was_asked_to_stop();
 }
 
-/* Metrics first: rows newer than the checkpoint are cut at resume, older ones would be lost. */
+/* Metrics first: rows newer than the checkpoint are cut at resume, older ones would be
+ * lost. */
 static int on_save(void *ctx, coh_trainer *t, coh_error *err) {
   const stage_run *r = ctx;
   const stage *s = r->stage;
@@ -53,8 +55,8 @@ static int on_save(void *ctx, coh_trainer *t, coh_error *err) {
   if (r->job->grid.rank == 0) rc = coh_metrics_write(s->metrics, err);
   COH_TRY(coh_agree(r->job->grid.world, rc, err));
   COH_TRY(stage_path(s, s->checkpoint, path, err));
-  COH_TRY(coh_archive_create(path, checkpoint_kind, CHECKPOINT_FORMAT, r->job->grid.world, &a,
-                             err));
+  COH_TRY(coh_archive_create(path, checkpoint_kind, CHECKPOINT_FORMAT, r->job->grid.world,
+                             &a, err));
   COH_TRY(coh_archive_put_text(a, "identity", s->identity, err));
   COH_TRY(coh_trainer_save(t, a, err));
   rc = coh_archive_commit(a, err);
@@ -64,7 +66,8 @@ cleanup:
   return rc;
 }
 
-/* ---- start and end ------------------------------------------------------------------------ */
+/* ---- start and end
+ * ------------------------------------------------------------------------ */
 
 static int resume(const job *j, const stage *s, const char *path, coh_trainer *t,
                   coh_error *err) {
@@ -72,13 +75,15 @@ static int resume(const job *j, const stage *s, const char *path, coh_trainer *t
   coh_archive *a = NULL;
   char *identity = NULL;
   coh_train_status status;
-  COH_TRY(coh_archive_open(path, checkpoint_kind, CHECKPOINT_FORMAT, j->grid.world, &a, err));
+  COH_TRY(
+      coh_archive_open(path, checkpoint_kind, CHECKPOINT_FORMAT, j->grid.world, &a, err));
   COH_TRY(coh_archive_get_text(a, "identity", &identity, err));
   if (strcmp(identity, s->identity) != 0) {
-    rc = coh_fail(err, COH_EDATA,
-                  "%s is a checkpoint of another configuration: it holds \"%s\", this run is "
-                  "\"%s\"; move it away to start anew",
-                  path, identity, s->identity);
+    rc = coh_fail(
+        err, COH_EDATA,
+        "%s is a checkpoint of another configuration: it holds \"%s\", this run is "
+        "\"%s\"; move it away to start anew",
+        path, identity, s->identity);
     goto cleanup;
   }
   COH_TRY(coh_trainer_restore(t, a, s->further, err));
@@ -119,22 +124,24 @@ static int save_model(const job *j, const stage *s, coh_trainer *t, coh_error *e
   COH_TRY(coh_alloc(&params, count * s->plan.P, coh_dtype_size(s->train->dtype), err));
   COH_TRY(coh_trainer_get(t, params, err));
   if (j->grid.replica_rank > 0) count = 0;
-  COH_TRY(coh_model_save(path, j->grid.world, &s->plan, s->train->dtype, s->N, first, count,
-                         params, err));
+  COH_TRY(coh_model_save(path, j->grid.world, &s->plan, s->train->dtype, s->N, first,
+                         count, params, err));
 cleanup:
   free(params);
   return rc;
 }
 
-static int count_failed(const job *j, const stage *s, const coh_trainer *t, coh_error *err) {
+static int count_failed(const job *j, const stage *s, const coh_trainer *t,
+                        coh_error *err) {
   coh_train_status status;
   coh_trainer_status(t, &status);
   size_t failed = 0;
   for (size_t n = 0; n < s->N; n++)
     if (status.member[n].state == COH_MEMBER_FAILED) {
       failed++;
-      coh_say(&j->sink, COH_WARN, "%s: network %zu diverged at step %llu (loss %g)", s->title,
-              n, (unsigned long long)status.member[n].step, status.member[n].loss);
+      coh_say(&j->sink, COH_WARN, "%s: network %zu diverged at step %llu (loss %g)",
+              s->title, n, (unsigned long long)status.member[n].step,
+              status.member[n].loss);
     }
   if (failed == s->N)
     return coh_fail(err, COH_ENUMERIC,
@@ -157,9 +164,8 @@ int stage_train(const job *j, coh_device *dev, const stage *s, coh_trainer **out
                            .save = on_save,
                            .stop = on_stop,
                            .save_seconds = 60 * j->cfg.experiment.checkpoint_minutes};
-  hooks.save_steps =
-      coh_steps_value(j->cfg.experiment.checkpoint_steps,
-                      coh_epoch_length(s->train->n, s->spec.batch));
+  hooks.save_steps = coh_steps_value(j->cfg.experiment.checkpoint_steps,
+                                     coh_epoch_length(s->train->n, s->spec.batch));
   *out = NULL;
   COH_TRY(coh_trainer_create(&j->grid, dev, &s->plan, s->N, s->train, s->test, &s->spec,
                              &hooks, &t, err));

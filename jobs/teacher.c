@@ -1,5 +1,5 @@
-/* teacher.c - the teacher of an extraction (a train job's network, a weights file, or nothing
- * but pairs on file) and its answers to the query set. */
+/* teacher.c - the teacher of an extraction (a train job's network, a weights file, or
+ * nothing but pairs on file) and its answers to the query set. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,20 +8,24 @@
 #include "run.h"
 #include "teacher.h"
 
-/* ---- where it comes from --------------------------------------------------------------------- */
+/* ---- where it comes from
+ * --------------------------------------------------------------------- */
 
-/* The teacher's own configuration: its results go to the same root as the extraction's. */
+/* The teacher's own configuration: its results go to the same root as the extraction's.
+ */
 static int teacher_config(const job *j, coh_config *cfg, coh_error *err) {
   int rc;
   char path[COH_PATH];
   COH_TRY(coh_config_path(&j->cfg, j->cfg.teacher.config, path, sizeof path, err));
   COH_TRY(coh_config_load(cfg, path, j->n_set, j->set, err));
   if (cfg->experiment.job != COH_JOB_TRAIN) {
-    rc = coh_fail(err, COH_EUSAGE, "%s: teacher.config = %s: the teacher must be job = train",
-                  j->cfg.file, j->cfg.teacher.config);
+    rc = coh_fail(err, COH_EUSAGE,
+                  "%s: teacher.config = %s: the teacher must be job = train", j->cfg.file,
+                  j->cfg.teacher.config);
     goto cleanup;
   }
-  memcpy(cfg->experiment.results, j->cfg.experiment.results, sizeof cfg->experiment.results);
+  memcpy(cfg->experiment.results, j->cfg.experiment.results,
+         sizeof cfg->experiment.results);
   cfg->experiment.quiet = j->cfg.experiment.quiet;
   cfg->device.kind = j->cfg.device.kind;
 cleanup:
@@ -59,7 +63,8 @@ static int load(const job *j, const char *path, teacher *out, coh_error *err) {
   void *all = NULL;
   COH_TRY(coh_model_load(path, j->grid.world, COH_F64, &out->plan, &N, &all, err));
   if (member >= N) {
-    rc = coh_fail(err, COH_EUSAGE, "%s: teacher.member = %zu, but %s holds %zu network%s (0 to %zu)",
+    rc = coh_fail(err, COH_EUSAGE,
+                  "%s: teacher.member = %zu, but %s holds %zu network%s (0 to %zu)",
                   j->cfg.file, member, path, N, N == 1 ? "" : "s", N - 1);
     goto cleanup;
   }
@@ -113,7 +118,8 @@ void teacher_free(teacher *t) {
   *t = (teacher){0};
 }
 
-/* ---- what names it in a run hash ---------------------------------------------------------------- */
+/* ---- what names it in a run hash
+ * ---------------------------------------------------------------- */
 
 static int hash_line(coh_text *t, const char *what, const char *path, coh_error *err) {
   coh_hash h;
@@ -147,7 +153,8 @@ cleanup:
   return rc;
 }
 
-/* ---- its answers ------------------------------------------------------------------------------------ */
+/* ---- its answers
+ * ------------------------------------------------------------------------------------ */
 
 static int check_inputs(const job *j, const teacher *t, const coh_dataset *q,
                         coh_error *err) {
@@ -157,14 +164,16 @@ static int check_inputs(const job *j, const teacher *t, const coh_dataset *q,
                     "teacher.config, or teacher.weights",
                     j->cfg.file);
   if (t->known && q->d_in != t->plan.d_in)
-    return coh_fail(err, COH_EUSAGE,
-                    "%s: query.datagen = %s gives %zu inputs a sample, but the teacher takes "
-                    "%zu",
-                    j->cfg.file, j->cfg.query.datagen, q->d_in, t->plan.d_in);
+    return coh_fail(
+        err, COH_EUSAGE,
+        "%s: query.datagen = %s gives %zu inputs a sample, but the teacher takes "
+        "%zu",
+        j->cfg.file, j->cfg.query.datagen, q->d_in, t->plan.d_in);
   if (t->known && q->y && q->n_out != t->plan.n_out)
-    return coh_fail(err, COH_EUSAGE,
-                    "%s: Y of query.file has %zu columns, but the teacher has %zu outputs",
-                    j->cfg.file, q->n_out, t->plan.n_out);
+    return coh_fail(
+        err, COH_EUSAGE,
+        "%s: Y of query.file has %zu columns, but the teacher has %zu outputs",
+        j->cfg.file, q->n_out, t->plan.n_out);
   return COH_OK;
 }
 

@@ -13,7 +13,8 @@
 #include "train/trainer.h"
 #include "traindata.h"
 
-/* ---- learning rate ------------------------------------------------------------------------- */
+/* ---- learning rate
+ * ------------------------------------------------------------------------- */
 
 static void milestones_drop_the_rate_at_their_own_iteration(void **state) {
   (void)state;
@@ -91,7 +92,8 @@ static void shared_plateau_moves_all_and_skips_the_failed(void **state) {
   (void)state;
   coh_train_spec s = {.factor = 0.1, .plateau = COH_PLATEAU_SHARED, .patience = 0};
   coh_member m[3];
-  for (int n = 0; n < 3; n++) m[n] = (coh_member){.lr = 1, .best = INFINITY, .loss = n + 1};
+  for (int n = 0; n < 3; n++)
+    m[n] = (coh_member){.lr = 1, .best = INFINITY, .loss = n + 1};
   coh_schedule_epoch(&s, 3, m, 1);
   m[0].loss = 0.5; /* better alone, but the sum is worse */
   m[1].loss = 3;
@@ -99,14 +101,16 @@ static void shared_plateau_moves_all_and_skips_the_failed(void **state) {
   coh_schedule_epoch(&s, 3, m, 2);
   assert_int_equal(m[2].state, COH_MEMBER_FAILED);
   assert_int_equal(m[2].step, 2);
-  assert_true(m[0].lr == 1 && m[1].lr == 1); /* 3.5 < 6: the failed one no longer counts */
+  assert_true(m[0].lr == 1 &&
+              m[1].lr == 1); /* 3.5 < 6: the failed one no longer counts */
   m[0].loss = 0.6;
   m[1].loss = 3;
   coh_schedule_epoch(&s, 3, m, 3);
   assert_true(m[0].lr == 0.1 && m[1].lr == 0.1);
 }
 
-/* ---- the loop ------------------------------------------------------------------------------------ */
+/* ---- the loop
+ * ------------------------------------------------------------------------------------ */
 
 static void training_in_pieces_equals_training_in_one(void **state) {
   (void)state;

@@ -1,5 +1,5 @@
-/* traindata.h - a small regression problem and one training of it, for tests of the loop at
- * any number of ranks. Include after cmocka.h. */
+/* traindata.h - a small regression problem and one training of it, for tests of the loop
+ * at any number of ranks. Include after cmocka.h. */
 #ifndef COHORT_TESTS_TRAINDATA_H
 #define COHORT_TESTS_TRAINDATA_H
 
@@ -11,14 +11,14 @@ enum { TC_SAMPLES = 203, TC_INPUTS = 7, TC_OUTPUTS = 3, TC_BATCH = 32, TC_MAX = 
 
 typedef struct train_case {
   size_t N;
-  bool alone;         /* this rank by itself, whatever the others do */
+  bool alone; /* this rank by itself, whatever the others do */
   coh_dtype dtype;
   int plateau;
-  int64_t replicas;   /* 0 = 1 */
+  int64_t replicas; /* 0 = 1 */
   uint64_t first_id;
-  uint64_t epochs;    /* 0 = 8 */
-  int poison;         /* NaN in the first parameter of this member; 0 = none */
-  int state[TC_MAX];  /* results */
+  uint64_t epochs;   /* 0 = 8 */
+  int poison;        /* NaN in the first parameter of this member; 0 = none */
+  int state[TC_MAX]; /* results */
   double first_loss[TC_MAX], last_loss[TC_MAX];
 } train_case;
 
@@ -26,8 +26,11 @@ typedef struct train_case {
 
 static void tc_dataset(coh_dtype dtype, coh_dataset *d) {
   coh_error err = {0};
-  *d = (coh_dataset){.dtype = dtype, .n = TC_SAMPLES, .d_in = TC_INPUTS,
-                     .shape = {TC_INPUTS, 1, 1}, .n_out = TC_OUTPUTS};
+  *d = (coh_dataset){.dtype = dtype,
+                     .n = TC_SAMPLES,
+                     .d_in = TC_INPUTS,
+                     .shape = {TC_INPUTS, 1, 1},
+                     .n_out = TC_OUTPUTS};
   TC_OK(coh_alloc(&d->x, d->n * d->d_in, coh_dtype_size(dtype), &err));
   TC_OK(coh_alloc(&d->y, d->n * d->n_out, coh_dtype_size(dtype), &err));
   for (size_t i = 0; i < d->n; i++)
@@ -45,10 +48,18 @@ static void tc_dataset(coh_dtype dtype, coh_dataset *d) {
 /* Small lr, short patience: members drop their lr and end at different epochs. */
 static coh_train_spec tc_spec(const train_case *c, const coh_dataset *d) {
   uint64_t epoch = coh_epoch_length(d->n, TC_BATCH), epochs = c->epochs ? c->epochs : 8;
-  return (coh_train_spec){.optimizer = COH_ADAM, .lr = 0.01, .end = epochs * epoch,
-                          .batch = TC_BATCH, .order_seed = 3, .loss = COH_MSE,
-                          .plateau = (coh_plateau)c->plateau, .patience = 0, .cooldown = 0,
-                          .threshold = 0.08, .factor = 0.1, .min_lr = 1e-3};
+  return (coh_train_spec){.optimizer = COH_ADAM,
+                          .lr = 0.01,
+                          .end = epochs * epoch,
+                          .batch = TC_BATCH,
+                          .order_seed = 3,
+                          .loss = COH_MSE,
+                          .plateau = (coh_plateau)c->plateau,
+                          .patience = 0,
+                          .cooldown = 0,
+                          .threshold = 0.08,
+                          .factor = 0.1,
+                          .min_lr = 1e-3};
 }
 
 typedef struct tc_hooks {
@@ -95,8 +106,9 @@ static void tc_start(const train_case *c, coh_trainer *t) {
   free(params);
 }
 
-/* One training, in two processes' worth of trainers if cut > 0 (stopped at the first poll at
- * or after step `cut`, restored, run on). Returns all [N, P] on rank 0, zeros elsewhere. */
+/* One training, in two processes' worth of trainers if cut > 0 (stopped at the first poll
+ * at or after step `cut`, restored, run on). Returns all [N, P] on rank 0, zeros
+ * elsewhere. */
 static char *train_case_run(train_case *c, uint64_t cut, size_t *bytes) {
   coh_error err = {0};
   coh_grid grid;
@@ -119,8 +131,8 @@ static char *train_case_run(train_case *c, uint64_t cut, size_t *bytes) {
   for (int piece = cut > 0 ? 0 : 1; piece < 2; piece++) {
     coh_trainer *t;
     tc_hooks ctx = {.stop_at = piece == 0 ? cut : 0, .path = path, .grid = &grid};
-    coh_train_hooks hooks = {.ctx = &ctx, .stop = tc_stop, .save = tc_save,
-                             .save_steps = cut > 0 ? cut : 0};
+    coh_train_hooks hooks = {
+        .ctx = &ctx, .stop = tc_stop, .save = tc_save, .save_steps = cut > 0 ? cut : 0};
     TC_OK(coh_trainer_create(&grid, dev, &plan, c->N, &d, NULL, &spec, &hooks, &t, &err));
     ctx.trainer = t;
     if (piece == 1 && cut > 0) {

@@ -1,14 +1,15 @@
 /* train.h - the one training loop. Uses base, config, data, device, comm, archive, net.
  *
  *   coh_train_spec_of(&cfg, &train, &spec, &err);
- *   coh_trainer_create(&grid, dev, &plan, N, &train, NULL, &spec, &hooks, &trainer, &err);
- *   coh_trainer_init(trainer, &cfg, &err);          or coh_trainer_set / coh_trainer_restore
- *   coh_trainer_run(trainer, &err);
- *   coh_trainer_gather(trainer, params_on_rank_0, &err);
+ *   coh_trainer_create(&grid, dev, &plan, N, &train, NULL, &spec, &hooks, &trainer,
+ * &err); coh_trainer_init(trainer, &cfg, &err);          or coh_trainer_set /
+ * coh_trainer_restore coh_trainer_run(trainer, &err); coh_trainer_gather(trainer,
+ * params_on_rank_0, &err);
  *
- * N members are trained side by side, dealt to the student groups of the grid; each group's
- * replicas split the batch. All functions are collective over grid->world. Schedules follow
- * sections A.9 and A.10 of the lottery contract and section 2 of the extraction contract.
+ * N members are trained side by side, dealt to the student groups of the grid; each
+ * group's replicas split the batch. All functions are collective over grid->world.
+ * Schedules follow sections A.9 and A.10 of the lottery contract and section 2 of the
+ * extraction contract.
  */
 #ifndef COHORT_TRAIN_H
 #define COHORT_TRAIN_H
@@ -24,16 +25,16 @@ typedef struct coh_train_spec {
   uint64_t end;                      /* iterations */
   size_t batch;
   uint64_t order_seed;
-  coh_loss loss;                     /* never auto */
+  coh_loss loss; /* never auto */
   size_t n_milestones;
   uint64_t milestone[COH_MILESTONES]; /* iterations, ascending */
-  uint64_t warmup;                   /* iterations; lr(t) *= min(1, t / warmup) */
+  uint64_t warmup;                    /* iterations; lr(t) *= min(1, t / warmup) */
   double factor;
   coh_plateau plateau;
-  uint64_t patience, cooldown;       /* epochs */
-  double threshold;                  /* better means x < best * (1 - threshold) */
-  double min_lr;                     /* training ends at this lr; 0 = it never ends so */
-  uint64_t evaluate_every;           /* iterations; 0 = at start and end only */
+  uint64_t patience, cooldown; /* epochs */
+  double threshold;            /* better means x < best * (1 - threshold) */
+  double min_lr;               /* training ends at this lr; 0 = it never ends so */
+  uint64_t evaluate_every;     /* iterations; 0 = at start and end only */
 } coh_train_spec;
 
 /* The spec that cfg->training says for this data. COH_EUSAGE where they do not fit (cross
@@ -43,17 +44,19 @@ int coh_train_spec_of(const coh_config *, const coh_dataset *train, coh_train_sp
 
 typedef enum coh_member_state {
   COH_MEMBER_ACTIVE,
-  COH_MEMBER_DONE,   /* reached its minimum lr, or the end */
-  COH_MEMBER_FAILED  /* loss became NaN or infinite; its parameters are those at that moment */
+  COH_MEMBER_DONE,  /* reached its minimum lr, or the end */
+  COH_MEMBER_FAILED /* loss became NaN or infinite; its parameters are those at that
+                       moment */
 } coh_member_state;
 
 typedef struct coh_member {
-  int state;      /* coh_member_state */
-  double lr;      /* base lr after plateau drops */
-  double best;    /* plateau: best epoch loss so far */
+  int state;   /* coh_member_state */
+  double lr;   /* base lr after plateau drops */
+  double best; /* plateau: best epoch loss so far */
   uint64_t bad, cool;
-  uint64_t step;  /* step at which it ended, or the present one */
-  double loss;    /* mean loss over the samples of the last whole epoch; NaN before the first */
+  uint64_t step; /* step at which it ended, or the present one */
+  double
+      loss; /* mean loss over the samples of the last whole epoch; NaN before the first */
 } coh_member;
 
 typedef struct coh_train_status {
@@ -62,24 +65,27 @@ typedef struct coh_train_status {
   const coh_member *member; /* [N], the same on every rank */
   double seconds;           /* spent in this process */
   uint64_t steps;           /* iterations made in this process */
-  double samples;           /* members x samples stepped in this process, over all ranks */
+  double samples; /* members x samples stepped in this process, over all ranks */
 } coh_train_status;
 
 typedef struct coh_trainer coh_trainer;
 
-/* What the loop tells its job; every pointer may be NULL. All are called on every rank at the
- * same points. */
+/* What the loop tells its job; every pointer may be NULL. All are called on every rank at
+ * the same points. */
 typedef struct coh_train_hooks {
   void *ctx;
-  /* values [N], NaN where a member has none. Names: train_loss, train_accuracy, test_loss,
-   * test_accuracy, lr. */
-  int (*metric)(void *ctx, uint64_t step, const char *name, size_t N, const double *values,
-                coh_error *);
-  int (*progress)(void *ctx, const coh_train_status *, coh_error *); /* after every epoch */
-  int (*save)(void *ctx, coh_trainer *, coh_error *); /* checkpoint is due: coh_trainer_save */
-  bool (*stop)(void *ctx); /* this rank was asked to end: save, then COH_ESTOP on all ranks */
-  double save_seconds;     /* 0 = not by time */
-  uint64_t save_steps;     /* 0 = not by step */
+  /* values [N], NaN where a member has none. Names: train_loss, train_accuracy,
+   * test_loss, test_accuracy, lr. */
+  int (*metric)(void *ctx, uint64_t step, const char *name, size_t N,
+                const double *values, coh_error *);
+  int (*progress)(void *ctx, const coh_train_status *,
+                  coh_error *); /* after every epoch */
+  int (*save)(void *ctx, coh_trainer *,
+              coh_error *); /* checkpoint is due: coh_trainer_save */
+  bool (*stop)(
+      void *ctx);      /* this rank was asked to end: save, then COH_ESTOP on all ranks */
+  double save_seconds; /* 0 = not by time */
+  uint64_t save_steps; /* 0 = not by step */
 } coh_train_hooks;
 
 /* Borrows grid, dev, train, test (may be NULL) and hooks (may be NULL) until destroy. */
@@ -101,20 +107,21 @@ void coh_trainer_block(const coh_trainer *, size_t *first, size_t *count);
 int coh_trainer_run(coh_trainer *, coh_error *);
 
 void coh_trainer_status(const coh_trainer *, coh_train_status *);
-/* Current parameters of this rank's block (active, done and failed alike), host [count, P]. */
+/* Current parameters of this rank's block (active, done and failed alike), host [count,
+ * P]. */
 int coh_trainer_get(coh_trainer *, void *params, coh_error *);
 /* All [N, P] on rank 0 (`all` ignored elsewhere). */
 int coh_trainer_gather(coh_trainer *, void *all, coh_error *);
-/* Mean loss (and accuracy for labels, else NaN) of every member over a whole set: [N] on every
- * rank; done and failed members included; either pointer may be NULL. */
-int coh_trainer_evaluate(coh_trainer *, const coh_dataset *, double *loss, double *accuracy,
-                         coh_error *);
+/* Mean loss (and accuracy for labels, else NaN) of every member over a whole set: [N] on
+ * every rank; done and failed members included; either pointer may be NULL. */
+int coh_trainer_evaluate(coh_trainer *, const coh_dataset *, double *loss,
+                         double *accuracy, coh_error *);
 
-/* Checkpoints: everything needed to go on as if never interrupted, bit for bit, for any later
- * grid without replicas. The archive's other contents are the job's. */
+/* Checkpoints: everything needed to go on as if never interrupted, bit for bit, for any
+ * later grid without replicas. The archive's other contents are the job's. */
 int coh_trainer_save(coh_trainer *, coh_archive *, coh_error *);
-/* COH_EDATA if members, parameters or precision differ. `further`: members that were done go on
- * (further_training). */
+/* COH_EDATA if members, parameters or precision differ. `further`: members that were done
+ * go on (further_training). */
 int coh_trainer_restore(coh_trainer *, coh_archive *, bool further, coh_error *);
 
 #endif

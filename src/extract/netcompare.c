@@ -1,13 +1,14 @@
-/* netcompare.c - comparison of whole networks, layer by layer, in the teacher's basis. One
- * layer's comparison stands in compare.c. */
+/* netcompare.c - comparison of whole networks, layer by layer, in the teacher's basis.
+ * One layer's comparison stands in compare.c. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cohort/rebuild.h"
 
-/* How the neurons of one recovered layer stand to the teacher's R: partner, and the factor by
- * which the partner's pre-activation is the teacher's (sign, and length for scaling). */
+/* How the neurons of one recovered layer stand to the teacher's R: partner, and the
+ * factor by which the partner's pre-activation is the teacher's (sign, and length for
+ * scaling). */
 typedef struct layer_map {
   size_t R;
   size_t *partner; /* [R], SIZE_MAX = none */
@@ -20,8 +21,8 @@ static void map_free(layer_map *m) {
   *m = (layer_map){0};
 }
 
-static double pair_factor(coh_symmetry sym, size_t D, const uint8_t *mask, const double *t,
-                          const double *f) {
+static double pair_factor(coh_symmetry sym, size_t D, const uint8_t *mask,
+                          const double *t, const double *f) {
   double tf = 0, tt = 0, ff = 0;
   for (size_t d = 0; d < D; d++) {
     if (mask && !mask[d]) continue;
@@ -34,10 +35,10 @@ static double pair_factor(coh_symmetry sym, size_t D, const uint8_t *mask, const
   return scales ? sign * sqrt(ff / tt) : sign;
 }
 
-/* Input vectors w [K, in + 1] rewritten over the teacher's neurons of the layer below. With
- * z_f = c z_t below (c = factor), the recovered activation in terms of the teacher's is: odd
- * c A; odd_constant 1 - A for c < 0; even_linear A plus a linear part (left to the linear
- * path); scaling |c| A. Returns [K, R + 1]. */
+/* Input vectors w [K, in + 1] rewritten over the teacher's neurons of the layer below.
+ * With z_f = c z_t below (c = factor), the recovered activation in terms of the teacher's
+ * is: odd c A; odd_constant 1 - A for c < 0; even_linear A plus a linear part (left to
+ * the linear path); scaling |c| A. Returns [K, R + 1]. */
 static int map_inputs(coh_symmetry sym, const layer_map *below, size_t K, size_t D,
                       const double *w, double **out, coh_error *err) {
   size_t R = below->R;
@@ -93,11 +94,13 @@ static int take_pair(const coh_plan *teacher, const double *tp, const coh_plan *
   int rc;
   double *mapped = NULL;
   const coh_layer *t = &teacher->layer[l], *f = &found->layer[l];
-  *p = (layer_pair){.R = t->out, .K = f->out, .D = t->in + 1, .O = teacher->layer[l + 1].out};
+  *p = (layer_pair){
+      .R = t->out, .K = f->out, .D = t->in + 1, .O = teacher->layer[l + 1].out};
   COH_TRY(coh_neurons_of(teacher, tp, l, &p->tw, &p->ta, err));
   COH_TRY(coh_neurons_of(found, fp, l, &p->w, &p->a, err));
   if (l == 0) return COH_OK;
-  COH_TRY(map_inputs(coh_act_symmetry(t->act), below, p->K, f->in + 1, p->w, &mapped, err));
+  COH_TRY(
+      map_inputs(coh_act_symmetry(t->act), below, p->K, f->in + 1, p->w, &mapped, err));
   replace(&p->w, mapped);
 cleanup:
   return rc;
@@ -135,8 +138,9 @@ int coh_compare_networks(const coh_plan *teacher, const double *tp, const coh_pl
   layer_map map[COH_MAX_LAYERS] = {{0}};
   layer_pair pair[COH_MAX_LAYERS] = {{0}};
   if (teacher->L != found->L)
-    return coh_fail(err, COH_EUSAGE, "the teacher has %zu hidden layers, the students %zu",
-                    teacher->L - 1, found->L - 1);
+    return coh_fail(err, COH_EUSAGE,
+                    "the teacher has %zu hidden layers, the students %zu", teacher->L - 1,
+                    found->L - 1);
   coh_symmetry sym = coh_act_symmetry(teacher->layer[0].act);
   for (size_t l = 0; l < hidden; l++) {
     COH_TRY(take_pair(teacher, tp, found, fp, l, l ? &map[l - 1] : NULL, &pair[l], err));
@@ -146,7 +150,8 @@ int coh_compare_networks(const coh_plan *teacher, const double *tp, const coh_pl
     layer_pair *p = &pair[l];
     double *mapped = NULL;
     if (l + 1 < hidden) {
-      COH_TRY(map_outputs(&map[l + 1], p->K, found->layer[l + 1].out, p->a, &mapped, err));
+      COH_TRY(
+          map_outputs(&map[l + 1], p->K, found->layer[l + 1].out, p->a, &mapped, err));
       replace(&p->a, mapped);
     }
     COH_TRY(coh_compare(sym, p->R, p->tw, p->ta, p->K, p->w, p->a, p->D, p->O,

@@ -5,7 +5,8 @@
 
 #include "cohort/rebuild.h"
 
-/* ---- one layer as clustering sees it --------------------------------------------------------- */
+/* ---- one layer as clustering sees it
+ * --------------------------------------------------------- */
 
 /* w [H, in + 1] = transposed weights and bias of a layer of one network. */
 static void neuron_inputs(const coh_layer *l, const double *params, double *w) {
@@ -61,10 +62,11 @@ cleanup:
   return rc;
 }
 
-/* ---- students above a clustered layer ---------------------------------------------------------- */
+/* ---- students above a clustered layer
+ * ---------------------------------------------------------- */
 
-/* First layer of one remaining student: collapsed outgoing weights of the clusters, then the
- * linear path that flips left behind; its bias takes what flips left of constants. */
+/* First layer of one remaining student: collapsed outgoing weights of the clusters, then
+ * the linear path that flips left behind; its bias takes what flips left of constants. */
 static void next_first_layer(const coh_plan *upper, const double *params,
                              const coh_clustering *c, size_t n, bool linear,
                              const coh_layer *to, double *next) {
@@ -105,11 +107,12 @@ cleanup:
   return rc;
 }
 
-/* ---- features ------------------------------------------------------------------------------------ */
+/* ---- features
+ * ------------------------------------------------------------------------------------ */
 
 /* Parameters of the network [D - 1, K, 1] whose hidden layer is w. */
-static int layer_network(coh_act act, coh_dtype dtype, size_t K, size_t D, const double *w,
-                         coh_plan *plan, void **params, coh_error *err) {
+static int layer_network(coh_act act, coh_dtype dtype, size_t K, size_t D,
+                         const double *w, coh_plan *plan, void **params, coh_error *err) {
   int rc;
   size_t size[3] = {D - 1, K, 1};
   COH_TRY(coh_plan_dense(2, size, act, NULL, plan, err));
@@ -123,9 +126,9 @@ cleanup:
   return rc;
 }
 
-int coh_features_next(coh_device *dev, coh_act act, size_t n, const void *features, size_t K,
-                      size_t D, const double *w, bool keep_linear, void **out, size_t *width,
-                      coh_error *err) {
+int coh_features_next(coh_device *dev, coh_act act, size_t n, const void *features,
+                      size_t K, size_t D, const double *w, bool keep_linear, void **out,
+                      size_t *width, coh_error *err) {
   int rc;
   coh_plan plan;
   void *params = NULL;
@@ -149,7 +152,8 @@ cleanup:
   return rc;
 }
 
-/* ---- the rebuilt network --------------------------------------------------------------------------- */
+/* ---- the rebuilt network
+ * --------------------------------------------------------------------------- */
 
 int coh_rebuilt_add(coh_rebuilt *r, size_t K, size_t D, const double *w, coh_error *err) {
   int rc = coh_alloc(&r->w[r->L], K * D, sizeof(double), err);
@@ -177,9 +181,9 @@ static void fill_hidden(const coh_layer *l, size_t D, const double *w, double *p
   }
 }
 
-int coh_rebuilt_network(const coh_rebuilt *r, size_t O, const double *a, const double *bias,
-                        const double *theta, coh_plan *plan, double **params,
-                        coh_error *err) {
+int coh_rebuilt_network(const coh_rebuilt *r, size_t O, const double *a,
+                        const double *bias, const double *theta, coh_plan *plan,
+                        double **params, coh_error *err) {
   int rc;
   size_t size[COH_MAX_LAYERS + 1] = {r->D[0] - 1};
   bool skip[COH_MAX_LAYERS] = {false};

@@ -1,12 +1,13 @@
-/* checkpoint.c - a trainer's state to and from an archive. Rows of members are dealt anew at
- * restore, so the number of ranks may change in between. */
+/* checkpoint.c - a trainer's state to and from an archive. Rows of members are dealt anew
+ * at restore, so the number of ranks may change in between. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "train/trainer.h"
 
-/* ---- rows of the block: device members merged with those that left ------------------------ */
+/* ---- rows of the block: device members merged with those that left
+ * ------------------------ */
 
 static void *device_rows(coh_trainer *t, int which) {
   if (!t->ens) return NULL;
@@ -61,7 +62,8 @@ cleanup:
   return rc;
 }
 
-/* ---- the archive ---------------------------------------------------------------------------- */
+/* ---- the archive
+ * ---------------------------------------------------------------------------- */
 
 static const char *const row_name[3] = {"params", "moment1", "moment2"};
 
@@ -72,7 +74,8 @@ static size_t writes(const coh_trainer *t) {
 
 static bool has_rows(const coh_trainer *t, int which) {
   bool first = t->spec.optimizer == COH_ADAM || t->spec.momentum > 0;
-  return which == 0 || (which == 1 && first) || (which == 2 && t->spec.optimizer == COH_ADAM);
+  return which == 0 || (which == 1 && first) ||
+         (which == 2 && t->spec.optimizer == COH_ADAM);
 }
 
 static int save_rows(coh_trainer *t, coh_archive *a, coh_error *err) {
@@ -83,8 +86,8 @@ static int save_rows(coh_trainer *t, coh_archive *a, coh_error *err) {
   for (int which = 0; which < 3; which++) {
     if (!has_rows(t, which)) continue;
     COH_TRY(coh_trainer_rows(t, which, host, err));
-    COH_TRY(coh_archive_put_rows(a, row_name[which], coh_type_of(t->dev->dtype), t->N, 1, &P,
-                                 t->first, writes(t), host, err));
+    COH_TRY(coh_archive_put_rows(a, row_name[which], coh_type_of(t->dev->dtype), t->N, 1,
+                                 &P, t->first, writes(t), host, err));
   }
 cleanup:
   free(host);
@@ -105,8 +108,8 @@ static int save_sums(coh_trainer *t, coh_archive *a, coh_error *err) {
       COH_TRY(t->dev->ops->zero(t->dev, t->loss_sum, bytes, err));
   }
   for (size_t i = 0; i < present; i++) all[t->slot[i]] = sums[i];
-  COH_TRY(coh_archive_put_rows(a, "loss_sum", COH_T_F64, t->N, 0, NULL, t->first, writes(t),
-                               all, err));
+  COH_TRY(coh_archive_put_rows(a, "loss_sum", COH_T_F64, t->N, 0, NULL, t->first,
+                               writes(t), all, err));
 cleanup:
   free(sums);
   free(all);
@@ -183,8 +186,8 @@ static int restore_rows(coh_trainer *t, coh_archive *a, coh_error *err) {
   COH_TRY(coh_alloc(&host, t->count * P, coh_dtype_size(t->dev->dtype), err));
   for (int which = 0; which < 3; which++) {
     if (!has_rows(t, which)) continue;
-    COH_TRY(coh_archive_get_rows(a, row_name[which], coh_type_of(t->dev->dtype), t->N, 1, &P,
-                                 t->first, t->count, host, err));
+    COH_TRY(coh_archive_get_rows(a, row_name[which], coh_type_of(t->dev->dtype), t->N, 1,
+                                 &P, t->first, t->count, host, err));
     COH_TRY(coh_trainer_set_rows(t, which, host, err));
   }
 cleanup:
@@ -196,8 +199,8 @@ static int restore_sums(coh_trainer *t, coh_archive *a, coh_error *err) {
   int rc;
   double *sums = NULL;
   COH_TRY(coh_alloc(&sums, t->count, sizeof *sums, err));
-  COH_TRY(coh_archive_get_rows(a, "loss_sum", COH_T_F64, t->N, 0, NULL, t->first, t->count,
-                               sums, err));
+  COH_TRY(coh_archive_get_rows(a, "loss_sum", COH_T_F64, t->N, 0, NULL, t->first,
+                               t->count, sums, err));
   if (t->count > 0 && t->grid->replica_rank == 0)
     COH_TRY(t->dev->ops->upload(t->dev, t->loss_sum, sums, t->count * sizeof *sums, err));
 cleanup:

@@ -60,15 +60,16 @@ static int evaluate_chunk(coh_trainer *t, evaluation *e, size_t at, size_t rows,
     COH_TRY(ops->mse(t->dev, t->count, rows, O, out, (char *)e->data.y + at * O * size, 1,
                      NULL, e->loss, err));
   else
-    COH_TRY(ops->cross_entropy(t->dev, t->count, rows, O, out, e->data.labels + at, 1, NULL,
-                               e->loss, e->correct, err));
+    COH_TRY(ops->cross_entropy(t->dev, t->count, rows, O, out, e->data.labels + at, 1,
+                               NULL, e->loss, e->correct, err));
 cleanup:
   return rc;
 }
 
-/* Sums over the set of this rank's block: [count] each. Replicas take turns at the chunks. */
-static int evaluate_block(coh_trainer *t, const coh_dataset *d, double *loss, double *correct,
-                          coh_error *err) {
+/* Sums over the set of this rank's block: [count] each. Replicas take turns at the
+ * chunks. */
+static int evaluate_block(coh_trainer *t, const coh_dataset *d, double *loss,
+                          double *correct, coh_error *err) {
   int rc = COH_OK;
   evaluation e = {0};
   size_t turn = (size_t)t->grid->replica_rank, turns = (size_t)t->grid->n_replica;
@@ -80,22 +81,24 @@ static int evaluate_block(coh_trainer *t, const coh_dataset *d, double *loss, do
   COH_TRY(coh_reducer_sum(t->reducer, COH_F64, t->count, e.loss, err));
   COH_TRY(coh_reducer_sum(t->reducer, COH_F64, t->count, e.correct, err));
   COH_TRY(t->dev->ops->download(t->dev, loss, e.loss, t->count * sizeof *loss, err));
-  COH_TRY(t->dev->ops->download(t->dev, correct, e.correct, t->count * sizeof *loss, err));
+  COH_TRY(
+      t->dev->ops->download(t->dev, correct, e.correct, t->count * sizeof *loss, err));
 cleanup:
   evaluation_end(t, &e);
   return rc;
 }
 
 /* Every rank's sums [count] to means of all members [N]. */
-static int share(coh_trainer *t, size_t n, const double *local, double *all, coh_error *err) {
+static int share(coh_trainer *t, size_t n, const double *local, double *all,
+                 coh_error *err) {
   if (!all) return COH_OK;
   int rc = coh_grid_allgather_rows(t->grid, t->N, sizeof *all, local, all, err);
   for (size_t i = 0; i < t->N && !rc; i++) all[i] /= (double)n;
   return rc;
 }
 
-int coh_trainer_evaluate(coh_trainer *t, const coh_dataset *d, double *loss, double *accuracy,
-                         coh_error *err) {
+int coh_trainer_evaluate(coh_trainer *t, const coh_dataset *d, double *loss,
+                         double *accuracy, coh_error *err) {
   int rc = COH_OK;
   double *sum = NULL, *correct = NULL;
   COH_TRY(coh_alloc(&sum, t->count, sizeof *sum, err));

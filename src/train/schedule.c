@@ -1,6 +1,6 @@
-/* schedule.c - learning rates: milestones and warm-up by iteration (section A.9 of the lottery contract), plateau by
- * epoch, shared or per member (section 2 of the extraction contract). Pure functions of their
- * arguments, computed alike on every rank. */
+/* schedule.c - learning rates: milestones and warm-up by iteration (section A.9 of the
+ * lottery contract), plateau by epoch, shared or per member (section 2 of the extraction
+ * contract). Pure functions of their arguments, computed alike on every rank. */
 #include <math.h>
 
 #include "train/trainer.h"
@@ -20,8 +20,11 @@ typedef struct plateau {
   uint64_t bad, cool;
 } plateau;
 
-/* Learning rates closer than this are the same (1e-8 at the contract's minimum of 1e-7). */
-static double lr_slack(const coh_train_spec *s) { return 0.1 * s->min_lr; }
+/* Learning rates closer than this are the same (1e-8 at the contract's minimum of 1e-7).
+ */
+static double lr_slack(const coh_train_spec *s) {
+  return 0.1 * s->min_lr;
+}
 
 /* One epoch of loss x; returns true when the lr had already reached its minimum. */
 static bool plateau_epoch(const coh_train_spec *s, plateau *p, double x) {
@@ -55,7 +58,8 @@ static bool member_plateau(const coh_train_spec *s, coh_member *m, double x) {
   return end;
 }
 
-/* The summed loss decides for all; every active member carries a copy of the same plateau. */
+/* The summed loss decides for all; every active member carries a copy of the same
+ * plateau. */
 static void shared_plateau(const coh_train_spec *s, size_t N, coh_member *member) {
   double sum = 0;
   for (size_t n = 0; n < N; n++)

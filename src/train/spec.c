@@ -6,15 +6,17 @@ static int choose_loss(const coh_config *cfg, const coh_dataset *d, coh_loss *ou
   coh_loss loss = (coh_loss)cfg->training.loss;
   if (loss == COH_LOSS_AUTO) loss = d->labels ? COH_CROSS_ENTROPY : COH_MSE;
   if (loss == COH_CROSS_ENTROPY && !d->labels)
-    return coh_fail(err, COH_EUSAGE,
-                    "%s: training.loss = cross_entropy needs labels, but this data has real "
-                    "targets; use mse",
-                    cfg->file);
+    return coh_fail(
+        err, COH_EUSAGE,
+        "%s: training.loss = cross_entropy needs labels, but this data has real "
+        "targets; use mse",
+        cfg->file);
   if (loss == COH_MSE && !d->y)
-    return coh_fail(err, COH_EUSAGE,
-                    "%s: training.loss = mse needs real targets, but this data has labels; "
-                    "use cross_entropy",
-                    cfg->file);
+    return coh_fail(
+        err, COH_EUSAGE,
+        "%s: training.loss = mse needs real targets, but this data has labels; "
+        "use cross_entropy",
+        cfg->file);
   *out = loss;
   return COH_OK;
 }
@@ -47,9 +49,9 @@ int coh_train_spec_of(const coh_config *cfg, const coh_dataset *train, coh_train
   s->momentum = cfg->training.momentum > 0 ? cfg->training.momentum
                                            : cfg->training.nesterov_momentum;
   s->batch = (size_t)cfg->training.batch_size;
-  s->order_seed = (uint64_t)(cfg->training.data_order_seed >= 0
-                                 ? cfg->training.data_order_seed
-                                 : cfg->experiment.seed);
+  s->order_seed =
+      (uint64_t)(cfg->training.data_order_seed >= 0 ? cfg->training.data_order_seed
+                                                    : cfg->experiment.seed);
   s->factor = cfg->training.factor;
   s->n_milestones = cfg->training.milestone_steps.n;
   for (size_t i = 0; i < s->n_milestones; i++)

@@ -17,8 +17,8 @@ static int gather_batch(coh_trainer *t, size_t at, size_t rows, coh_error *err) 
   const coh_device_ops *ops = t->dev->ops;
   size_t size = coh_dtype_size(t->dev->dtype);
   const uint32_t *index = t->batch.order + at;
-  COH_TRY(ops->gather(t->dev, rows, t->plan.d_in * size, t->train.x, index, t->batch.x,
-                      err));
+  COH_TRY(
+      ops->gather(t->dev, rows, t->plan.d_in * size, t->train.x, index, t->batch.x, err));
   if (t->spec.loss == COH_MSE)
     COH_TRY(ops->gather(t->dev, rows, t->plan.n_out * size, t->train.y, index, t->batch.y,
                         err));
@@ -41,8 +41,8 @@ static int gradients(coh_trainer *t, size_t rows, size_t total, coh_error *err) 
     COH_TRY(ops->mse(t->dev, N, rows, t->plan.n_out, out, t->batch.y, scale, dout,
                      t->loss_sum, err));
   else
-    COH_TRY(ops->cross_entropy(t->dev, N, rows, t->plan.n_out, out, t->batch.labels, scale,
-                               dout, t->loss_sum, NULL, err));
+    COH_TRY(ops->cross_entropy(t->dev, N, rows, t->plan.n_out, out, t->batch.labels,
+                               scale, dout, t->loss_sum, NULL, err));
   COH_TRY(coh_backward(t->ens, t->work, rows, t->batch.x, 0, dout, err));
 cleanup:
   return rc;

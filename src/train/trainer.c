@@ -1,5 +1,6 @@
-/* trainer.c - life of a trainer and the loop over iterations and epochs. What one iteration
- * does stands in step.c, learning rates in schedule.c, state on file in checkpoint.c. */
+/* trainer.c - life of a trainer and the loop over iterations and epochs. What one
+ * iteration does stands in step.c, learning rates in schedule.c, state on file in
+ * checkpoint.c. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,8 @@
 /* Ranks ask each other for stops and due checkpoints every so many iterations. */
 enum { POLL_EVERY = 64 };
 
-/* ---- life ---------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------
+ */
 
 static bool has_first_moment(const coh_train_spec *s) {
   return s->optimizer == COH_ADAM || s->momentum > 0;
@@ -70,8 +72,8 @@ static int check_shapes(const coh_plan *plan, const coh_dataset *d, const char *
   return COH_OK;
 }
 
-int coh_trainer_create(const coh_grid *grid, coh_device *dev, const coh_plan *plan, size_t N,
-                       const coh_dataset *train, const coh_dataset *test,
+int coh_trainer_create(const coh_grid *grid, coh_device *dev, const coh_plan *plan,
+                       size_t N, const coh_dataset *train, const coh_dataset *test,
                        const coh_train_spec *spec, const coh_train_hooks *hooks,
                        coh_trainer **out, coh_error *err) {
   int rc;
@@ -132,9 +134,12 @@ void coh_trainer_destroy(coh_trainer *t) {
   free(t);
 }
 
-/* ---- members --------------------------------------------------------------------------- */
+/* ---- members
+ * --------------------------------------------------------------------------- */
 
-size_t coh_trainer_present(const coh_trainer *t) { return t->ens ? t->ens->N : 0; }
+size_t coh_trainer_present(const coh_trainer *t) {
+  return t->ens ? t->ens->N : 0;
+}
 
 size_t coh_members_active(const coh_trainer *t) {
   size_t active = 0;
@@ -154,10 +159,10 @@ int coh_trainer_init(coh_trainer *t, const coh_config *cfg, uint64_t first_id,
   char *host = NULL;
   COH_TRY(coh_alloc(&host, t->count, row, err));
   for (size_t i = 0; i < t->count; i++)
-    COH_TRY(coh_plan_init(&t->plan, (uint64_t)cfg->experiment.seed, first_id + t->first + i,
-                          (coh_init)cfg->model.init, (coh_init_bias)cfg->model.init_bias,
-                          (coh_init_fan)cfg->model.init_fan, t->N, t->dev->dtype,
-                          host + i * row, err));
+    COH_TRY(coh_plan_init(
+        &t->plan, (uint64_t)cfg->experiment.seed, first_id + t->first + i,
+        (coh_init)cfg->model.init, (coh_init_bias)cfg->model.init_bias,
+        (coh_init_fan)cfg->model.init_fan, t->N, t->dev->dtype, host + i * row, err));
   COH_TRY(coh_trainer_set(t, host, err));
 cleanup:
   free(host);
@@ -170,7 +175,8 @@ static int compact(coh_trainer *t, size_t count, const uint32_t *keep, size_t ro
   return rows ? t->dev->ops->compact(t->dev, count, keep, row_bytes, rows, err) : COH_OK;
 }
 
-/* Copies the rows of the whole block into the stash before some of them leave the device. */
+/* Copies the rows of the whole block into the stash before some of them leave the device.
+ */
 static int fill_stash(coh_trainer *t, coh_error *err) {
   int rc = COH_OK;
   size_t row = t->plan.P * coh_dtype_size(t->dev->dtype);
@@ -206,7 +212,8 @@ cleanup:
   return rc;
 }
 
-/* ---- the loop --------------------------------------------------------------------------- */
+/* ---- the loop
+ * --------------------------------------------------------------------------- */
 
 /* Mean loss of the epoch of every member, the same on all ranks, into member[].loss. */
 static int collect_losses(coh_trainer *t, coh_error *err) {
@@ -222,7 +229,8 @@ static int collect_losses(coh_trainer *t, coh_error *err) {
     COH_TRY(t->dev->ops->zero(t->dev, t->loss_sum, bytes, err));
   }
   for (size_t i = 0; i < present; i++) local[t->slot[i]] = sums[i];
-  COH_TRY(coh_grid_allgather_rows(t->grid, t->N, sizeof *local, local, t->host_loss, err));
+  COH_TRY(
+      coh_grid_allgather_rows(t->grid, t->N, sizeof *local, local, t->host_loss, err));
   for (size_t n = 0; n < t->N; n++)
     if (t->member[n].state == COH_MEMBER_ACTIVE)
       t->member[n].loss = t->host_loss[n] / (double)t->train.host->n;
@@ -271,7 +279,8 @@ static int report_lr(coh_trainer *t, coh_error *err) {
   return t->hooks.metric(t->hooks.ctx, t->step, "lr", t->N, t->host_loss, err);
 }
 
-/* Whole-set losses for the metrics, where due: at the start, every evaluate_every, at the end. */
+/* Whole-set losses for the metrics, where due: at the start, every evaluate_every, at the
+ * end. */
 static int evaluate_due(coh_trainer *t, bool always, coh_error *err) {
   int rc = COH_OK;
   uint64_t every = t->spec.evaluate_every;

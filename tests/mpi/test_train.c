@@ -1,5 +1,5 @@
-/* test_train.c - one training at any number of ranks: students bit for bit as on one rank,
- * replicas to rounding, stops and resumes across different rank counts. */
+/* test_train.c - one training at any number of ranks: students bit for bit as on one
+ * rank, replicas to rounding, stops and resumes across different rank counts. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +19,8 @@ static void students_are_the_same_at_any_rank_count(void **state) {
   for (int plateau = COH_PLATEAU_NONE; plateau <= COH_PLATEAU_MEMBER; plateau++)
     for (size_t N = 1; N <= 7; N += 2) {
       size_t bytes;
-      train_case c = {.N = N, .plateau = plateau, .dtype = N % 4 == 1 ? COH_F32 : COH_F64};
+      train_case c = {
+          .N = N, .plateau = plateau, .dtype = N % 4 == 1 ? COH_F32 : COH_F64};
       train_case ref = c;
       ref.alone = true;
       char *all = train_case_run(&c, 0, &bytes);
@@ -47,7 +48,8 @@ static void replicas_agree_to_rounding(void **state) {
   (void)state;
   for (int64_t replicas = 2; replicas <= size; replicas++) {
     size_t bytes;
-    train_case c = {.N = 3, .dtype = COH_F32, .replicas = replicas, .epochs = 15}, ref = c;
+    train_case c = {.N = 3, .dtype = COH_F32, .replicas = replicas, .epochs = 15},
+               ref = c;
     ref.alone = true;
     ref.replicas = 1;
     float *all = (float *)train_case_run(&c, 0, &bytes);
@@ -78,7 +80,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(stops_and_resumes),
       cmocka_unit_test(replicas_agree_to_rounding),
   };
-  int failed = failed_anywhere(cmocka_run_group_tests_name("mpi train", tests, NULL, NULL));
+  int failed =
+      failed_anywhere(cmocka_run_group_tests_name("mpi train", tests, NULL, NULL));
   MPI_Finalize();
   return failed;
 }
