@@ -23,7 +23,8 @@ JOBS := $(sort $(wildcard jobs/*.c))
 TESTS := $(sort $(wildcard tests/test_*.c))
 MPITESTS := $(sort $(wildcard tests/mpi/test_*.c))
 
-# src/device/kernels.c is compiled once for each instruction set and chosen at run time
+# src/device/kernels.c is compiled once for each instruction set and chosen at run time;
+# selections become vector code only where comparisons need not trap
 ISAS := generic
 ifeq ($(shell uname -m),x86_64)
 ISAS += avx2 avx512
@@ -61,7 +62,7 @@ $(BUILD)/%.o: %.c
 
 $(BUILD)/src/device/kernels.%.o: src/device/kernels.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -O3 $(ISA_$*) -DCOH_ISA=$* -MMD -MP -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) -O3 -fno-trapping-math $(ISA_$*) -DCOH_ISA=$* -MMD -MP -c -o $@ $<
 
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libcohort.a
 	@mkdir -p $(@D)

@@ -1,0 +1,164 @@
+/* gemm.c - GFLOP/s of the device's matrix products, one thread, against the rate of the
+ * processor's multiply-add units measured in the same run (a loop over registers only).
+ *
+ *   build/bench/gemm [float32|float64]
+ *
+ * Rules: operands are filled once with random numbers; a sample repeats the product for
+ * about 50 ms; the median of 7 samples is printed; a product counts as 2 N M Q K operations.
+ * The shapes are those of students' layers: members, then M x Q x K; "shared": one A for
+ * all members; t: an operand stored transposed.
+ */
+#include "cohort/device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+typedef struct shape {
+  const char *what;
+  size_t N, M, Q, K;
+  bool trans_a, trans_b, shared;
+} shape;
+
+static const shape shapes[] = {
+    {"large", 1, 2048, 2048, 2048, false, false, false},
+    {"one student", 1, 512, 320, 784, false, false, false},
+    {"first layer", 20, 512, 64, 784, false, false, true},
+    {"first layer, dW", 20, 784, 64, 512, true, false, true},
+    {"first layer", 10, 512, 16, 784, false, false, true},
+    {"first layer, dW", 10, 784, 16, 512, true, false, true},
+    {"one by one", 20, 512, 64, 784, false, false, false},
+    {"hidden", 20, 512, 64, 64, false, false, false},
+    {"output", 20, 512, 10, 64, false, false, false},
+    {"output, dX", 20, 512, 64, 10, false, true, false},
+    {"output, dW", 20, 64, 10, 512, true, false, false},
+    {"small", 100, 256, 25, 25, false, false, false},
+    {"small, dX", 100, 256, 25, 25, false, true, false},
+    {"small, dW", 100, 25, 25, 256, true, false, false},
+    {"small, 300 rows, dW", 100, 25, 25, 300, true, false, false},
+    {"small, first", 100, 256, 25, 2, false, false, true},
+    {"small, first, dW", 100, 2, 25, 256, true, false, true},
+    {"small, output", 100, 256, 1, 25, false, false, false},
+    {"square", 64, 64, 64, 64, false, false, false},
+};
+
+enum { SAMPLES = 7 };
+
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static double median(double *v) {
+  qsort(v, SAMPLES, sizeof *v, by_value);
+  return v[SAMPLES / 2];
+}
+
+/* ---- the processor's rate: 24 independent chains of multiply-adds ------------------------ */
+
+#ifdef __x86_64__
+#define PEAK(name, isa, vec, set, madd)                                                  \
+  __attribute__((target(isa))) static double name(size_t n) {                            \
+    vec acc[24], x = set(0.999f);                                                        \
+    for (int i = 0; i < 24; i++) acc[i] = set((float)i);                                 \
+    for (size_t r = 0; r < n; r++)                                                       \
+      _Pragma("GCC unroll 24") for (int i = 0; i < 24; i++) acc[i] = madd(acc[i], x, x); \
+    float sum = 0, part[sizeof(vec) / sizeof(float)];                                    \
+    for (int i = 0; i < 24; i++) {                                                       \
+      memcpy(part, &acc[i], sizeof part);                                                \
+      sum += part[0];                                                                    \
+    }                                                                                    \
+    return (double)sum;                                                                  \
+  }
+PEAK(peak_avx512, "avx512f", __m512, _mm512_set1_ps, _mm512_fmadd_ps)
+PEAK(peak_avx2, "avx2,fma", __m256, _mm256_set1_ps, _mm256_fmadd_ps)
+#endif
+
+/* float32 GFLOP/s of the instruction set in use; 0 where it is not known. */
+static double peak_rate(const char *text) {
+#ifdef __x86_64__
+  bool wide = strstr(text, "avx512");
+  if (!wide && !strstr(text, "avx2")) return 0;
+  double rates[SAMPLES], keep = 0;
+  const size_t n = 2000000;
+  for (int s = 0; s < SAMPLES; s++) {
+    double t = coh_seconds();
+    keep += wide ? peak_avx512(n) : peak_avx2(n);
+    t = coh_seconds() - t;
+    rates[s] = (double)n * 24 * (wide ? 16 : 8) * 2 / t * 1e-9;
+  }
+  return keep == 0 ? 0 : median(rates);
+#else
+  (void)text;
+  return 0;
+#endif
+}
+
+/* ---- the products ------------------------------------------------------------------------ */
+
+static void *random_array(coh_dtype t, size_t n, uint64_t seed) {
+  coh_error err;
+  void *a;
+  if (coh_alloc(&a, n, coh_dtype_size(t), &err)) {
+    fprintf(stderr, "gemm: %s\n", err.text);
+    exit(1);
+  }
+  for (size_t i = 0; i < n; i++)
+    coh_put(t, a, i, coh_random_uniform(seed, COH_RNG_TEST, 0, i) - 0.5);
+  return a;
+}
+
+static double rate_of(coh_device *dev, const coh_gemm *g) {
+  coh_error err;
+  double rates[SAMPLES], work = 2.0 * (double)(g->N * g->M) * (double)(g->Q * g->K);
+  size_t repeat = (size_t)(100e9 * 0.05 / work) + 1; /* 50 ms at 100 GFLOP/s */
+  for (int s = -1; s < SAMPLES; s++) {
+    double t = coh_seconds();
+    for (size_t r = 0; r < repeat; r++)
+      if (dev->ops->gemm(dev, g, &err)) exit(1);
+    t = coh_seconds() - t;
+    if (s >= 0) rates[s] = work * (double)repeat / t * 1e-9;
+  }
+  return median(rates);
+}
+
+static void measure(coh_device *dev, const shape *s, double peak) {
+  coh_gemm g = {.trans_a = s->trans_a, .trans_b = s->trans_b, .N = s->N, .M = s->M,
+                .Q = s->Q, .K = s->K, .ldc = s->Q, .stride_c = s->M * s->Q};
+  g.lda = s->trans_a ? s->M : s->K;
+  g.ldb = s->trans_b ? s->K : s->Q;
+  g.stride_a = s->shared ? 0 : s->M * s->K;
+  g.stride_b = s->K * s->Q;
+  void *a = random_array(dev->dtype, (s->shared ? 1 : s->N) * s->M * s->K, 1);
+  void *b = random_array(dev->dtype, s->N * s->K * s->Q, 2);
+  void *c = random_array(dev->dtype, s->N * s->M * s->Q, 3);
+  g.a = a, g.b = b, g.c = c;
+  double rate = rate_of(dev, &g);
+  printf("%-20s %3zu: %4zu x %4zu x %4zu %c%c %s  %6.1f", s->what, s->N, s->M, s->Q, s->K,
+         s->trans_a ? 't' : 'n', s->trans_b ? 't' : 'n', s->shared ? "shared" : "      ",
+         rate);
+  if (peak > 0) printf("  %3.0f %%", 100 * rate / peak);
+  printf("\n");
+  free(a), free(b), free(c);
+}
+
+int main(int argc, char **argv) {
+  coh_dtype dtype = argc > 1 && strcmp(argv[1], "float64") == 0 ? COH_F64 : COH_F32;
+  coh_error err;
+  coh_device *dev;
+  if (coh_device_open_cpu(NULL, dtype, &dev, &err)) {
+    fprintf(stderr, "gemm: %s\n", err.text);
+    return coh_exit_status(err.code);
+  }
+  double peak = peak_rate(coh_device_text(dev)) / (dtype == COH_F64 ? 2 : 1);
+  printf("%s, %s, GFLOP/s; multiply-add units alone: %.1f\n", coh_device_text(dev),
+         dtype == COH_F64 ? "float64" : "float32", peak);
+  for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+    measure(dev, &shapes[i], peak);
+  coh_device_close(dev);
+  return 0;
+}

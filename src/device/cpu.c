@@ -1,0 +1,263 @@
+/* cpu.c - the CPU back end: chooses the build of kernels.c that fits the processor, walks
+ * over members, checks what callers promise. One thread; ranks are the parallelism.
+ *
+ * Calls allocate nothing once the scratch area has its size: all of it is made at opening,
+ * but for a cross-entropy over more classes than COH_CROSS_ENTROPY_CHUNK, which makes it
+ * grow once.
+ */
+#include "device/cpu.h"
+
+#include "device/kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct cpu {
+  const coh_kernels *kernels;
+  void *scratch;
+  size_t scratch_bytes;
+  char text[32];
+} cpu;
+
+static cpu *cpu_of(const coh_device *dev) { return dev->impl; }
+
+static int scratch_reserve(cpu *c, size_t bytes, coh_error *err) {
+  if (bytes <= c->scratch_bytes) return COH_OK;
+  void *larger;
+  int rc = coh_alloc(&larger, bytes, 1, err);
+  if (rc) return rc;
+  free(c->scratch);
+  c->scratch = larger;
+  c->scratch_bytes = bytes;
+  return COH_OK;
+}
+
+/* Member n of an array: `stride` elements apart. NULL stays NULL. */
+static void *member(const coh_device *dev, const void *base, size_t n, size_t stride) {
+  return base ? (char *)base + n * stride * coh_dtype_size(dev->dtype) : NULL;
+}
+
+/* ---- memory ----------------------------------------------------------------------------- */
+
+static int cpu_alloc(coh_device *dev, size_t bytes, void **out, coh_error *err) {
+  (void)dev;
+  return coh_alloc(out, bytes, 1, err);
+}
+
+static void cpu_free(coh_device *dev, void *memory) {
+  (void)dev;
+  free(memory);
+}
+
+static int cpu_copy(coh_device *dev, void *dst, const void *src, size_t bytes,
+                    coh_error *err) {
+  (void)dev, (void)err;
+  if (bytes) memcpy(dst, src, bytes);
+  return COH_OK;
+}
+
+static int cpu_zero(coh_device *dev, void *memory, size_t bytes, coh_error *err) {
+  (void)dev, (void)err;
+  if (bytes) memset(memory, 0, bytes);
+  return COH_OK;
+}
+
+static int cpu_sync(coh_device *dev, coh_error *err) {
+  (void)dev, (void)err;
+  return COH_OK;
+}
+
+static int cpu_gather(coh_device *dev, size_t R, size_t row_bytes, const void *src,
+                      const uint32_t *index, void *dst, coh_error *err) {
+  (void)dev, (void)err;
+  for (size_t r = 0; r < R; r++)
+    memcpy((char *)dst + r * row_bytes, (const char *)src + index[r] * row_bytes, row_bytes);
+  return COH_OK;
+}
+
+static int cpu_compact(coh_device *dev, size_t count, const uint32_t *keep, size_t row_bytes,
+                       void *rows, coh_error *err) {
+  (void)dev;
+  for (size_t i = 0; i < count; i++) {
+    if (keep[i] < i || (i > 0 && keep[i] <= keep[i - 1]))
+      return coh_fail(err, COH_EBUG, "compact: rows to keep are not in rising order");
+    if (keep[i] > i)
+      memcpy((char *)rows + i * row_bytes, (char *)rows + keep[i] * row_bytes, row_bytes);
+  }
+  return COH_OK;
+}
+
+/* ---- kernels ---------------------------------------------------------------------------- */
+
+static int cpu_gemm(coh_device *dev, const coh_gemm *g, coh_error *err) {
+  size_t a_row = g->trans_a ? g->M : g->K, b_row = g->trans_b ? g->K : g->Q;
+  if (g->beta != 0 && g->beta != 1)
+    return coh_fail(err, COH_EBUG, "gemm: beta is %g, not 0 or 1", g->beta);
+  if (g->lda < a_row || g->ldb < b_row || g->ldc < g->Q)
+    return coh_fail(err, COH_EBUG, "gemm: a leading dimension is below its row: %zu %zu %zu",
+                    g->lda, g->ldb, g->ldc);
+  cpu *c = cpu_of(dev);
+  c->kernels->gemm(g, c->scratch);
+  return COH_OK;
+}
+
+static int cpu_bias_act(coh_device *dev, coh_act act, size_t N, size_t B, size_t O,
+                        const void *bias, size_t stride_bias, void *z, void *deriv,
+                        coh_error *err) {
+  (void)err;
+  for (size_t n = 0; n < N; n++)
+    cpu_of(dev)->kernels->bias_act(act, B, O, member(dev, bias, n, stride_bias),
+                                   member(dev, z, n, B * O), member(dev, deriv, n, B * O));
+  return COH_OK;
+}
+
+static int cpu_act_grad(coh_device *dev, size_t N, size_t count, void *dz, const void *deriv,
+                        coh_error *err) {
+  (void)err;
+  cpu_of(dev)->kernels->multiply(N * count, dz, deriv);
+  return COH_OK;
+}
+
+static int cpu_bias_grad(coh_device *dev, size_t N, size_t B, size_t O, const void *dz,
+                         void *db, size_t stride_db, coh_error *err) {
+  (void)err;
+  for (size_t n = 0; n < N; n++)
+    cpu_of(dev)->kernels->bias_grad(B, O, member(dev, dz, n, B * O),
+                                    member(dev, db, n, stride_db));
+  return COH_OK;
+}
+
+static int cpu_mse(coh_device *dev, size_t N, size_t B, size_t O, const void *out,
+                   const void *y, double scale, void *dout, double *loss, coh_error *err) {
+  if (O == 0) return coh_fail(err, COH_EBUG, "mse: no outputs");
+  for (size_t n = 0; n < N; n++)
+    loss[n] += cpu_of(dev)->kernels->mse(B, O, member(dev, out, n, B * O), y, scale,
+                                         member(dev, dout, n, B * O));
+  return COH_OK;
+}
+
+static int cpu_cross_entropy(coh_device *dev, size_t N, size_t B, size_t O, const void *out,
+                             const int32_t *labels, double scale, void *dout, double *loss,
+                             double *correct, coh_error *err) {
+  cpu *c = cpu_of(dev);
+  for (size_t b = 0; b < B; b++)
+    if (labels[b] < 0 || (size_t)labels[b] >= O)
+      return coh_fail(err, COH_EDATA, "label %d in row %zu of a batch: %zu classes, from 0",
+                      (int)labels[b], b, O);
+  int rc =
+      scratch_reserve(c, coh_cross_entropy_room(O) * coh_dtype_size(dev->dtype), err);
+  if (rc) return rc;
+  for (size_t n = 0; n < N; n++) {
+    double right;
+    loss[n] += c->kernels->cross_entropy(B, O, member(dev, out, n, B * O), labels, scale,
+                                         member(dev, dout, n, B * O), &right, c->scratch);
+    if (correct) correct[n] += right;
+  }
+  return COH_OK;
+}
+
+static int cpu_step(coh_device *dev, const coh_step_args *a, coh_error *err) {
+  if (a->t == 0) return coh_fail(err, COH_EBUG, "step: t counts from 1");
+  if (a->kind == COH_ADAM ? !a->m || !a->v : (a->mu != 0) != (a->m != NULL))
+    return coh_fail(err, COH_EBUG, "step: moment buffers do not fit the optimiser");
+  for (size_t n = 0; n < a->N; n++) cpu_of(dev)->kernels->step(a, n);
+  return COH_OK;
+}
+
+static const coh_device_ops cpu_ops = {.name = "cpu",
+                                       .alloc = cpu_alloc,
+                                       .free = cpu_free,
+                                       .upload = cpu_copy,
+                                       .download = cpu_copy,
+                                       .zero = cpu_zero,
+                                       .sync = cpu_sync,
+                                       .gather = cpu_gather,
+                                       .compact = cpu_compact,
+                                       .gemm = cpu_gemm,
+                                       .bias_act = cpu_bias_act,
+                                       .act_grad = cpu_act_grad,
+                                       .bias_grad = cpu_bias_grad,
+                                       .mse = cpu_mse,
+                                       .cross_entropy = cpu_cross_entropy,
+                                       .step = cpu_step};
+
+/* ---- opening ---------------------------------------------------------------------------- */
+
+typedef struct isa {
+  const char *name;
+  const coh_kernels *kernels; /* [coh_dtype] */
+  bool here;                  /* this processor has it */
+} isa;
+
+enum { ISAS = 3 };
+
+/* Best first. Returns how many. */
+static size_t list_isas(isa out[ISAS]) {
+  size_t n = 0;
+#ifdef __x86_64__
+  __builtin_cpu_init();
+  out[n++] = (isa){"avx512", coh_kernels_avx512,
+                   __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                       __builtin_cpu_supports("avx512vl") &&
+                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma")};
+  out[n++] = (isa){"avx2", coh_kernels_avx2,
+                   __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
+#endif
+  out[n++] = (isa){"generic", coh_kernels_generic, true};
+  return n;
+}
+
+/* `name` NULL: the best there is. `source` says where the name came from. */
+static int find_isa(const char *name, const char *source, isa *out, coh_error *err) {
+  isa all[ISAS];
+  size_t n = list_isas(all);
+  for (size_t i = 0; i < n; i++) {
+    if (name ? strcmp(name, all[i].name) != 0 : !all[i].here) continue;
+    if (!all[i].here)
+      return coh_fail(err, COH_EUSAGE, "%s = %s: this processor does not have it", source,
+                      name);
+    *out = all[i];
+    return COH_OK;
+  }
+  return coh_fail(err, COH_EUSAGE,
+                  "%s = %s: unknown instruction set; this build has generic%s", source, name,
+                  n > 1 ? ", avx2, avx512" : "");
+}
+
+int coh_device_open_cpu(const char *isa_name, coh_dtype dtype, coh_device **out,
+                        coh_error *err) {
+  *out = NULL;
+  const char *source = "instruction set";
+  if (!isa_name) {
+    isa_name = getenv("COHORT_ISA");
+    source = "$COHORT_ISA";
+    if (isa_name && !*isa_name) isa_name = NULL;
+  }
+  coh_device *dev = NULL;
+  isa found = {0};
+  int rc;
+  COH_TRY(find_isa(isa_name, source, &found, err));
+  COH_TRY(coh_alloc(&dev, 1, sizeof *dev, err));
+  COH_TRY(coh_alloc(&dev->impl, 1, sizeof(cpu), err));
+  cpu *c = cpu_of(dev);
+  dev->ops = &cpu_ops;
+  dev->dtype = dtype;
+  c->kernels = &found.kernels[dtype];
+  snprintf(c->text, sizeof c->text, "cpu (%s)", found.name);
+  COH_TRY(scratch_reserve(c, c->kernels->scratch_bytes, err));
+  *out = dev;
+  return COH_OK;
+cleanup:
+  coh_device_close(dev);
+  return rc;
+}
+
+void coh_cpu_close(coh_device *dev) {
+  cpu *c = cpu_of(dev);
+  if (c) free(c->scratch);
+  free(c);
+  free(dev);
+}
+
+const char *coh_cpu_text(const coh_device *dev) { return cpu_of(dev)->text; }
