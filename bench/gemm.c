@@ -4,9 +4,9 @@
  *   build/bench/gemm [float32|float64]
  *
  * Rules: operands are filled once with random numbers; a sample repeats the product for
- * about 50 ms; the median of 7 samples is printed; a product counts as 2 N M Q K operations.
- * The shapes are those of students' layers: members, then M x Q x K; "shared": one A for
- * all members; t: an operand stored transposed.
+ * about 50 ms; the median of 7 samples is printed; a product counts as 2 N M Q K
+ * operations. The shapes are those of students' layers: members, then M x Q x K;
+ * "shared": one A for all members; t: an operand stored transposed.
  */
 #include "cohort/device.h"
 
@@ -58,7 +58,7 @@ static double median(double *v) {
   return v[SAMPLES / 2];
 }
 
-/* ---- the processor's rate: 24 independent chains of multiply-adds ------------------------ */
+/* ---- the processor's rate: 24 independent chains of multiply-adds ---------------- */
 
 #ifdef __x86_64__
 #define PEAK(name, isa, vec, set, madd)                                                  \
@@ -98,7 +98,7 @@ static double peak_rate(const char *text) {
 #endif
 }
 
-/* ---- the products ------------------------------------------------------------------------ */
+/* ---- the products ---------------------------------------------------------------- */
 
 static void *random_array(coh_dtype t, size_t n, uint64_t seed) {
   coh_error err;
@@ -127,8 +127,14 @@ static double rate_of(coh_device *dev, const coh_gemm *g) {
 }
 
 static void measure(coh_device *dev, const shape *s, double peak) {
-  coh_gemm g = {.trans_a = s->trans_a, .trans_b = s->trans_b, .N = s->N, .M = s->M,
-                .Q = s->Q, .K = s->K, .ldc = s->Q, .stride_c = s->M * s->Q};
+  coh_gemm g = {.trans_a = s->trans_a,
+                .trans_b = s->trans_b,
+                .N = s->N,
+                .M = s->M,
+                .Q = s->Q,
+                .K = s->K,
+                .ldc = s->Q,
+                .stride_c = s->M * s->Q};
   g.lda = s->trans_a ? s->M : s->K;
   g.ldb = s->trans_b ? s->K : s->Q;
   g.stride_a = s->shared ? 0 : s->M * s->K;

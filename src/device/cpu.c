@@ -1,9 +1,9 @@
 /* cpu.c - the CPU back end: chooses the build of kernels.c that fits the processor, walks
  * over members, checks what callers promise. One thread; ranks are the parallelism.
  *
- * Calls allocate nothing once the scratch area has its size: all of it is made at opening,
- * but for a cross-entropy over more classes than COH_CROSS_ENTROPY_CHUNK, which makes it
- * grow once.
+ * Calls allocate nothing once the scratch area has its size: all of it is made at
+ * opening, but for a cross-entropy over more classes than COH_CROSS_ENTROPY_CHUNK, which
+ * makes it grow once.
  */
 #include "device/cpu.h"
 
@@ -20,7 +20,9 @@ typedef struct cpu {
   char text[32];
 } cpu;
 
-static cpu *cpu_of(const coh_device *dev) { return dev->impl; }
+static cpu *cpu_of(const coh_device *dev) {
+  return dev->impl;
+}
 
 static int scratch_reserve(cpu *c, size_t bytes, coh_error *err) {
   if (bytes <= c->scratch_bytes) return COH_OK;
@@ -38,7 +40,7 @@ static void *member(const coh_device *dev, const void *base, size_t n, size_t st
   return base ? (char *)base + n * stride * coh_dtype_size(dev->dtype) : NULL;
 }
 
-/* ---- memory ----------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------- */
 
 static int cpu_alloc(coh_device *dev, size_t bytes, void **out, coh_error *err) {
   (void)dev;
@@ -72,12 +74,13 @@ static int cpu_gather(coh_device *dev, size_t R, size_t row_bytes, const void *s
                       const uint32_t *index, void *dst, coh_error *err) {
   (void)dev, (void)err;
   for (size_t r = 0; r < R; r++)
-    memcpy((char *)dst + r * row_bytes, (const char *)src + index[r] * row_bytes, row_bytes);
+    memcpy((char *)dst + r * row_bytes, (const char *)src + index[r] * row_bytes,
+           row_bytes);
   return COH_OK;
 }
 
-static int cpu_compact(coh_device *dev, size_t count, const uint32_t *keep, size_t row_bytes,
-                       void *rows, coh_error *err) {
+static int cpu_compact(coh_device *dev, size_t count, const uint32_t *keep,
+                       size_t row_bytes, void *rows, coh_error *err) {
   (void)dev;
   for (size_t i = 0; i < count; i++) {
     if (keep[i] < i || (i > 0 && keep[i] <= keep[i - 1]))
@@ -88,15 +91,16 @@ static int cpu_compact(coh_device *dev, size_t count, const uint32_t *keep, size
   return COH_OK;
 }
 
-/* ---- kernels ---------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------- */
 
 static int cpu_gemm(coh_device *dev, const coh_gemm *g, coh_error *err) {
   size_t a_row = g->trans_a ? g->M : g->K, b_row = g->trans_b ? g->K : g->Q;
   if (g->beta != 0 && g->beta != 1)
     return coh_fail(err, COH_EBUG, "gemm: beta is %g, not 0 or 1", g->beta);
   if (g->lda < a_row || g->ldb < b_row || g->ldc < g->Q)
-    return coh_fail(err, COH_EBUG, "gemm: a leading dimension is below its row: %zu %zu %zu",
-                    g->lda, g->ldb, g->ldc);
+    return coh_fail(err, COH_EBUG,
+                    "gemm: a leading dimension is below its row: %zu %zu %zu", g->lda,
+                    g->ldb, g->ldc);
   cpu *c = cpu_of(dev);
   c->kernels->gemm(g, c->scratch);
   return COH_OK;
@@ -108,12 +112,13 @@ static int cpu_bias_act(coh_device *dev, coh_act act, size_t N, size_t B, size_t
   (void)err;
   for (size_t n = 0; n < N; n++)
     cpu_of(dev)->kernels->bias_act(act, B, O, member(dev, bias, n, stride_bias),
-                                   member(dev, z, n, B * O), member(dev, deriv, n, B * O));
+                                   member(dev, z, n, B * O),
+                                   member(dev, deriv, n, B * O));
   return COH_OK;
 }
 
-static int cpu_act_grad(coh_device *dev, size_t N, size_t count, void *dz, const void *deriv,
-                        coh_error *err) {
+static int cpu_act_grad(coh_device *dev, size_t N, size_t count, void *dz,
+                        const void *deriv, coh_error *err) {
   (void)err;
   cpu_of(dev)->kernels->multiply(N * count, dz, deriv);
   return COH_OK;
@@ -129,7 +134,8 @@ static int cpu_bias_grad(coh_device *dev, size_t N, size_t B, size_t O, const vo
 }
 
 static int cpu_mse(coh_device *dev, size_t N, size_t B, size_t O, const void *out,
-                   const void *y, double scale, void *dout, double *loss, coh_error *err) {
+                   const void *y, double scale, void *dout, double *loss,
+                   coh_error *err) {
   if (O == 0) return coh_fail(err, COH_EBUG, "mse: no outputs");
   for (size_t n = 0; n < N; n++)
     loss[n] += cpu_of(dev)->kernels->mse(B, O, member(dev, out, n, B * O), y, scale,
@@ -137,13 +143,14 @@ static int cpu_mse(coh_device *dev, size_t N, size_t B, size_t O, const void *ou
   return COH_OK;
 }
 
-static int cpu_cross_entropy(coh_device *dev, size_t N, size_t B, size_t O, const void *out,
-                             const int32_t *labels, double scale, void *dout, double *loss,
-                             double *correct, coh_error *err) {
+static int cpu_cross_entropy(coh_device *dev, size_t N, size_t B, size_t O,
+                             const void *out, const int32_t *labels, double scale,
+                             void *dout, double *loss, double *correct, coh_error *err) {
   cpu *c = cpu_of(dev);
   for (size_t b = 0; b < B; b++)
     if (labels[b] < 0 || (size_t)labels[b] >= O)
-      return coh_fail(err, COH_EDATA, "label %d in row %zu of a batch: %zu classes, from 0",
+      return coh_fail(err, COH_EDATA,
+                      "label %d in row %zu of a batch: %zu classes, from 0",
                       (int)labels[b], b, O);
   int rc =
       scratch_reserve(c, coh_cross_entropy_room(O) * coh_dtype_size(dev->dtype), err);
@@ -182,7 +189,7 @@ static const coh_device_ops cpu_ops = {.name = "cpu",
                                        .cross_entropy = cpu_cross_entropy,
                                        .step = cpu_step};
 
-/* ---- opening ---------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------- */
 
 typedef struct isa {
   const char *name;
@@ -197,10 +204,11 @@ static size_t list_isas(isa out[ISAS]) {
   size_t n = 0;
 #ifdef __x86_64__
   __builtin_cpu_init();
-  out[n++] = (isa){"avx512", coh_kernels_avx512,
-                   __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                       __builtin_cpu_supports("avx512vl") &&
-                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma")};
+  out[n++] =
+      (isa){"avx512", coh_kernels_avx512,
+            __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                __builtin_cpu_supports("avx512vl") &&
+                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma")};
   out[n++] = (isa){"avx2", coh_kernels_avx2,
                    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
 #endif
@@ -221,8 +229,8 @@ static int find_isa(const char *name, const char *source, isa *out, coh_error *e
     return COH_OK;
   }
   return coh_fail(err, COH_EUSAGE,
-                  "%s = %s: unknown instruction set; this build has generic%s", source, name,
-                  n > 1 ? ", avx2, avx512" : "");
+                  "%s = %s: unknown instruction set; this build has generic%s", source,
+                  name, n > 1 ? ", avx2, avx512" : "");
 }
 
 int coh_device_open_cpu(const char *isa_name, coh_dtype dtype, coh_device **out,
@@ -260,4 +268,6 @@ void coh_cpu_close(coh_device *dev) {
   free(dev);
 }
 
-const char *coh_cpu_text(const coh_device *dev) { return cpu_of(dev)->text; }
+const char *coh_cpu_text(const coh_device *dev) {
+  return cpu_of(dev)->text;
+}

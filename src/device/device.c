@@ -5,11 +5,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-int coh_device_open(coh_device_kind kind, coh_dtype dtype, coh_device **out, coh_error *err) {
+int coh_device_open(coh_device_kind kind, coh_dtype dtype, coh_device **out,
+                    coh_error *err) {
   *out = NULL;
   if (kind == COH_DEVICE_CUDA)
-    return coh_fail(err, COH_EUSAGE,
-                    "device.kind = cuda: this build of cohort has no CUDA; use auto or cpu");
+    return coh_fail(
+        err, COH_EUSAGE,
+        "device.kind = cuda: this build of cohort has no CUDA; use auto or cpu");
   return coh_device_open_cpu(NULL, dtype, out, err);
 }
 
@@ -17,32 +19,53 @@ void coh_device_close(coh_device *dev) {
   if (dev) coh_cpu_close(dev);
 }
 
-const char *coh_device_text(const coh_device *dev) { return coh_cpu_text(dev); }
+const char *coh_device_text(const coh_device *dev) {
+  return coh_cpu_text(dev);
+}
 
-/* ---- activations in the plainest form --------------------------------------------------- */
+/* ---- activations in the plainest form -------------------------------------------- */
 
-static double sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
+static double sigmoid(double x) {
+  return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
+}
 static double sigmoid_slope(double x) {
   double e = exp(-fabs(x));
   return e / ((1 + e) * (1 + e));
 }
-static double softplus(double x) { return (x > 0 ? x : 0) + log1p(exp(-fabs(x))); }
-static double normal_below(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
-static double normal_density(double x) { return 0.39894228040143267794 * exp(-0.5 * x * x); }
+static double softplus(double x) {
+  return (x > 0 ? x : 0) + log1p(exp(-fabs(x)));
+}
+static double normal_below(double x) {
+  return 0.5 * erfc(-x * 0.70710678118654752440);
+}
+static double normal_density(double x) {
+  return 0.39894228040143267794 * exp(-0.5 * x * x);
+}
 /* a * b where b = 0 means "vanished": infinity times it is 0 */
-static double times(double a, double b) { return b == 0 ? 0 : a * b; }
+static double times(double a, double b) {
+  return b == 0 ? 0 : a * b;
+}
 
 double coh_act_value(coh_act act, double x) {
   switch (act) {
-  case COH_RELU: return x <= 0 ? 0 : x;
-  case COH_LEAKY_RELU: return x > 0 ? x : 0.01 * x;
-  case COH_SOFTPLUS: return isnan(x) ? x : softplus(x);
-  case COH_GELU: return times(x, normal_below(x));
-  case COH_SILU: return times(x, sigmoid(x));
-  case COH_TANH: return tanh(x);
-  case COH_IDENTITY: return x;
-  case COH_SIGMOID: return sigmoid(x);
-  case COH_G: return isnan(x) ? x : sigmoid(4 * x) + softplus(x);
+  case COH_RELU:
+    return x <= 0 ? 0 : x;
+  case COH_LEAKY_RELU:
+    return x > 0 ? x : 0.01 * x;
+  case COH_SOFTPLUS:
+    return isnan(x) ? x : softplus(x);
+  case COH_GELU:
+    return times(x, normal_below(x));
+  case COH_SILU:
+    return times(x, sigmoid(x));
+  case COH_TANH:
+    return tanh(x);
+  case COH_IDENTITY:
+    return x;
+  case COH_SIGMOID:
+    return sigmoid(x);
+  case COH_G:
+    return isnan(x) ? x : sigmoid(4 * x) + softplus(x);
   }
   return NAN;
 }
@@ -50,15 +73,25 @@ double coh_act_value(coh_act act, double x) {
 double coh_act_slope(coh_act act, double x) {
   double c;
   switch (act) {
-  case COH_RELU: return x > 0 ? 1 : 0;
-  case COH_LEAKY_RELU: return x > 0 ? 1 : 0.01;
-  case COH_SOFTPLUS: return sigmoid(x);
-  case COH_GELU: return normal_below(x) + times(x, normal_density(x));
-  case COH_SILU: return sigmoid(x) + times(x, sigmoid_slope(x));
-  case COH_TANH: c = exp(-2 * fabs(x)); return 4 * c / ((1 + c) * (1 + c));
-  case COH_IDENTITY: return 1;
-  case COH_SIGMOID: return sigmoid_slope(x);
-  case COH_G: return 4 * sigmoid_slope(4 * x) + sigmoid(x);
+  case COH_RELU:
+    return x > 0 ? 1 : 0;
+  case COH_LEAKY_RELU:
+    return x > 0 ? 1 : 0.01;
+  case COH_SOFTPLUS:
+    return sigmoid(x);
+  case COH_GELU:
+    return normal_below(x) + times(x, normal_density(x));
+  case COH_SILU:
+    return sigmoid(x) + times(x, sigmoid_slope(x));
+  case COH_TANH:
+    c = exp(-2 * fabs(x));
+    return 4 * c / ((1 + c) * (1 + c));
+  case COH_IDENTITY:
+    return 1;
+  case COH_SIGMOID:
+    return sigmoid_slope(x);
+  case COH_G:
+    return 4 * sigmoid_slope(4 * x) + sigmoid(x);
   }
   return NAN;
 }

@@ -1,6 +1,6 @@
-/* element.h - the arithmetic of ONE element: activations with their derivatives, optimiser
- * updates. Read by the C compiler and by nvcc, so that every back end computes by the same
- * formulas. Loops, memory and members belong to the back ends.
+/* element.h - the arithmetic of ONE element: activations with their derivatives,
+ * optimiser updates. Read by the C compiler and by nvcc, so that every back end computes
+ * by the same formulas. Loops, memory and members belong to the back ends.
  *
  * Each function exists twice, `coh_..._f32` and `coh_..._f64`; element_real.h holds the
  * text. They are branch-free (selections only) and call no library function but sqrt, so

@@ -1,5 +1,6 @@
-/* element_real.h - the text of element.h for one type; included by it for float and double
- * with COH_REAL, COH_BITS (unsigned integer of the same width), COH_IS_DOUBLE and COH_EL().
+/* element_real.h - the text of element.h for one type; included by it for float and
+ * double with COH_REAL, COH_BITS (unsigned integer of the same width), COH_IS_DOUBLE and
+ * COH_EL().
  *
  * Polynomials are Chebyshev interpolants (error below half an ulp of the result).
  * Exponentials follow the usual reduction x = n ln2 + r: Muller et al., "Handbook of
@@ -46,8 +47,8 @@ COH_FN COH_REAL COH_EL(square_error)(COH_REAL a, COH_REAL h) {
 #endif
 }
 
-/* 2^n as a product of two normal numbers, for |n| < 2048 (double), 256 (float). The low bits
- * of t - magic, as integers, are n. */
+/* 2^n as a product of two normal numbers, for |n| < 2048 (double), 256 (float). The low
+ * bits of t - magic, as integers, are n. */
 COH_FN void COH_EL(exp2_parts)(COH_REAL t, COH_REAL magic, COH_REAL *s1, COH_REAL *s2) {
   const COH_BITS bias = COH_IS_DOUBLE ? 1023 : 127, half = 2 * (bias + 1);
   const int shift = COH_IS_DOUBLE ? 52 : 23;
@@ -55,14 +56,15 @@ COH_FN void COH_EL(exp2_parts)(COH_REAL t, COH_REAL magic, COH_REAL *s1, COH_REA
   memcpy(&tb, &t, sizeof tb);
   memcpy(&mb, &magic, sizeof mb);
   COH_BITS n = tb - mb;
-  COH_BITS n1 = ((n + 2 * half) >> 1) - half; /* n / 2, downward, without a signed shift */
+  COH_BITS n1 =
+      ((n + 2 * half) >> 1) - half; /* n / 2, downward, without a signed shift */
   COH_BITS b1 = (n1 + bias) << shift, b2 = (n - n1 + bias) << shift;
   memcpy(s1, &b1, sizeof b1);
   memcpy(s2, &b2, sizeof b2);
 }
 
-/* exp(x + low) = (1 + p) s1 s2 with p = expm1(r), |r| <= ln2 / 2; |low| below an ulp of x.
- * Saturates to 0 and infinity; NaN passes through p. Returns p. */
+/* exp(x + low) = (1 + p) s1 s2 with p = expm1(r), |r| <= ln2 / 2; |low| below an ulp of
+ * x. Saturates to 0 and infinity; NaN passes through p. Returns p. */
 COH_FN COH_REAL COH_EL(exp_parts)(COH_REAL x, COH_REAL low, COH_REAL *s1, COH_REAL *s2) {
 #if COH_IS_DOUBLE
   const double least = -746, most = 710, log2e = 1.4426950408889634074;
@@ -99,12 +101,14 @@ COH_FN COH_REAL COH_EL(exp)(COH_REAL x) {
 /* log(1 + e) for 0 <= e <= 1, as 2 atanh(e / (2 + e)). */
 COH_FN COH_REAL COH_EL(log1p_unit)(COH_REAL e) {
 #if COH_IS_DOUBLE
-  const double c[] = {0.0808202280597176611,  0.04400369243072336941, 0.06000536404795356268,
-                      0.06657072104827468075, 0.07692785032479311552, 0.09090894718066429085,
-                      0.1111111135871393149,  0.1428571428355437858,  0.2000000000000729134,
-                      0.3333333333333332928};
+  const double c[] = {0.0808202280597176611,  0.04400369243072336941,
+                      0.06000536404795356268, 0.06657072104827468075,
+                      0.07692785032479311552, 0.09090894718066429085,
+                      0.1111111135871393149,  0.1428571428355437858,
+                      0.2000000000000729134,  0.3333333333333332928};
 #else
-  const float c[] = {0.1161216461f, 0.108532879f, 0.14296179f, 0.1999985317f, 0.3333333366f};
+  const float c[] = {0.1161216461f, 0.108532879f, 0.14296179f, 0.1999985317f,
+                     0.3333333366f};
 #endif
   COH_REAL s = e / (2 + e), w = s * s, q;
   COH_POLY(q, w, c);
@@ -113,28 +117,25 @@ COH_FN COH_REAL COH_EL(log1p_unit)(COH_REAL e) {
 }
 
 /* The tail of the normal distribution: returns Phi(-a) and *density = exp(-a^2 / 2), for
- * 0 <= a <= 15 (float) or 40 (double). Phi(-a) exp(a^2 / 2) (1 + a / 2) is a polynomial in
- * (a - K) / (a + K), after Shepherd & Laframboise, Math. Comp. 36 (1981). */
+ * 0 <= a <= 15 (float) or 40 (double). Phi(-a) exp(a^2 / 2) (1 + a / 2) is a polynomial
+ * in (a - K) / (a + K), after Shepherd & Laframboise, Math. Comp. 36 (1981). */
 COH_FN COH_REAL COH_EL(normal_tail)(COH_REAL a, COH_REAL *density) {
 #if COH_IS_DOUBLE
   const double K = 6;
-  const double c[] = {-5.263688451067596431e-9,  -7.606745822898681864e-9,
-                      5.427918348627769115e-8,   2.502779904402065756e-8,
-                      -4.445707571055215248e-7,  5.376982126629281263e-7,
-                      2.446122407634387327e-6,   -0.0000104356633381971163,
-                      8.642076347233472525e-6,   0.00006593245763643908044,
-                      -0.0003443106861035431863, 0.0009611015779355331083,
-                      -0.001820945731249404131,  0.002200214124224796121,
-                      -0.0003894001189066450213, -0.006231036382287287847,
-                      0.02034081765120568787,    -0.04313971328936428292,
-                      0.07282145900645117935,    -0.1041110478813951674,
-                      0.259117257297787397};
+  const double c[] = {
+      -5.263688451067596431e-9,  -7.606745822898681864e-9,  5.427918348627769115e-8,
+      2.502779904402065756e-8,   -4.445707571055215248e-7,  5.376982126629281263e-7,
+      2.446122407634387327e-6,   -0.0000104356633381971163, 8.642076347233472525e-6,
+      0.00006593245763643908044, -0.0003443106861035431863, 0.0009611015779355331083,
+      -0.001820945731249404131,  0.002200214124224796121,   -0.0003894001189066450213,
+      -0.006231036382287287847,  0.02034081765120568787,    -0.04313971328936428292,
+      0.07282145900645117935,    -0.1041110478813951674,    0.259117257297787397};
 #else
   const float K = 4;
-  const float c[] = {-3.338428027e-5f, -6.087884137e-5f, 0.0002587907205f,
-                     0.0001742302958f, -0.002248933164f, 0.004722271783f,
-                     -0.0006663496034f, -0.02155353597f, 0.0691894402f,
-                     -0.1335505992f,   0.2832319239f};
+  const float c[] = {-3.338428027e-5f,  -6.087884137e-5f, 0.0002587907205f,
+                     0.0001742302958f,  -0.002248933164f, 0.004722271783f,
+                     -0.0006663496034f, -0.02155353597f,  0.0691894402f,
+                     -0.1335505992f,    0.2832319239f};
 #endif
   COH_REAL h = a * a, low = COH_EL(square_error)(a, h), s1, s2;
   COH_REAL p = COH_EL(exp_parts)(h * (COH_REAL)-0.5, low * (COH_REAL)-0.5, &s1, &s2);
@@ -144,7 +145,7 @@ COH_FN COH_REAL COH_EL(normal_tail)(COH_REAL a, COH_REAL *density) {
   return *density * (m / COH_EL(madd)(a, (COH_REAL)0.5, 1));
 }
 
-/* ---- activations: the value is returned, *slope = the derivative ---------------------- */
+/* ---- activations: the value is returned, *slope = the derivative ----------------- */
 
 /* The comparison is written so that NaN goes through. */
 COH_FN COH_REAL COH_EL(act_relu)(COH_REAL x, COH_REAL *slope) {
@@ -224,21 +225,30 @@ COH_FN COH_REAL COH_EL(act_g)(COH_REAL x, COH_REAL *slope) {
 /* By name; with a constant `kind` the switch disappears. */
 COH_FN COH_REAL COH_EL(act)(coh_act kind, COH_REAL x, COH_REAL *slope) {
   switch (kind) {
-  case COH_RELU: return COH_EL(act_relu)(x, slope);
-  case COH_LEAKY_RELU: return COH_EL(act_leaky_relu)(x, slope);
-  case COH_SOFTPLUS: return COH_EL(act_softplus)(x, slope);
-  case COH_GELU: return COH_EL(act_gelu)(x, slope);
-  case COH_SILU: return COH_EL(act_silu)(x, slope);
-  case COH_TANH: return COH_EL(act_tanh)(x, slope);
-  case COH_IDENTITY: return COH_EL(act_identity)(x, slope);
-  case COH_SIGMOID: return COH_EL(act_sigmoid)(x, slope);
-  case COH_G: return COH_EL(act_g)(x, slope);
+  case COH_RELU:
+    return COH_EL(act_relu)(x, slope);
+  case COH_LEAKY_RELU:
+    return COH_EL(act_leaky_relu)(x, slope);
+  case COH_SOFTPLUS:
+    return COH_EL(act_softplus)(x, slope);
+  case COH_GELU:
+    return COH_EL(act_gelu)(x, slope);
+  case COH_SILU:
+    return COH_EL(act_silu)(x, slope);
+  case COH_TANH:
+    return COH_EL(act_tanh)(x, slope);
+  case COH_IDENTITY:
+    return COH_EL(act_identity)(x, slope);
+  case COH_SIGMOID:
+    return COH_EL(act_sigmoid)(x, slope);
+  case COH_G:
+    return COH_EL(act_g)(x, slope);
   }
   *slope = 0;
   return 0;
 }
 
-/* ---- optimisers ----------------------------------------------------------------------- */
+/* ---- optimisers ------------------------------------------------------------------ */
 
 /* What one step holds for all parameters of a member. */
 typedef struct COH_EL(rule) {
@@ -266,12 +276,12 @@ static inline COH_EL(rule) COH_EL(rule_make)(const coh_step_args *a, size_t memb
 }
 
 /* Each returns the new w. */
-COH_FN COH_REAL COH_EL(sgd_plain)(const COH_EL(rule) *s, COH_REAL w, COH_REAL g) {
+COH_FN COH_REAL COH_EL(sgd_plain)(const COH_EL(rule) * s, COH_REAL w, COH_REAL g) {
   g = COH_EL(madd)(s->wd, w, g);
   return COH_EL(madd)(-s->lr, g, w);
 }
 
-COH_FN COH_REAL COH_EL(sgd_momentum)(const COH_EL(rule) *s, COH_REAL w, COH_REAL g,
+COH_FN COH_REAL COH_EL(sgd_momentum)(const COH_EL(rule) * s, COH_REAL w, COH_REAL g,
                                      COH_REAL *buf) {
   g = COH_EL(madd)(s->wd, w, g);
   COH_REAL later = COH_EL(madd)(s->mu, *buf, g), m = s->first ? g : later;
@@ -280,7 +290,7 @@ COH_FN COH_REAL COH_EL(sgd_momentum)(const COH_EL(rule) *s, COH_REAL w, COH_REAL
   return COH_EL(madd)(-s->lr, d, w);
 }
 
-COH_FN COH_REAL COH_EL(adam)(const COH_EL(rule) *s, COH_REAL w, COH_REAL g, COH_REAL *m,
+COH_FN COH_REAL COH_EL(adam)(const COH_EL(rule) * s, COH_REAL w, COH_REAL g, COH_REAL *m,
                              COH_REAL *v) {
   g = COH_EL(madd)(s->wd, w, g);
   *m = COH_EL(madd)(s->b1, *m, s->one_b1 * g);

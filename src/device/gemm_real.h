@@ -1,9 +1,9 @@
 /* gemm_real.h - matrix products of all members; read by kernels.c for float and double.
  *
- * Built as Goto & van de Geijn, "Anatomy of high-performance matrix multiplication" (2008)
- * and Van Zee & van de Geijn, "BLIS" (2015): a register tile of C, TILE_ROWS by two vectors,
- * runs over a block of K; the columns of B it needs are packed so that they stay in the
- * first-level cache. Elements of A are broadcast from where they lie.
+ * Built as Goto & van de Geijn, "Anatomy of high-performance matrix multiplication"
+ * (2008) and Van Zee & van de Geijn, "BLIS" (2015): a register tile of C, TILE_ROWS by
+ * two vectors, runs over a block of K; the columns of B it needs are packed so that they
+ * stay in the first-level cache. Elements of A are broadcast from where they lie.
  *
  * Why a result does not depend on N, position or neighbours: every element of C is one
  * chain of multiply-adds over k in rising order, cut into blocks that depend on K alone,
@@ -13,8 +13,8 @@
 enum {
   K(LANES) = VECTOR_BYTES / sizeof(REAL),
   K(NR) = 2 * K(LANES), /* columns of a tile */
-  K(KC) = 256,          /* largest block of K: NR by KC elements fit the first-level cache */
-  K(MC) = 480           /* rows of A used again for each panel: MC by KC fit the second */
+  K(KC) = 256, /* largest block of K: NR by KC elements fit the first-level cache */
+  K(MC) = 480  /* rows of A used again for each panel: MC by KC fit the second */
 };
 
 typedef REAL K(vec) __attribute__((vector_size(VECTOR_BYTES)));
@@ -22,9 +22,9 @@ typedef REAL K(loose) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(R
                                      may_alias)); /* at any address */
 
 typedef struct K(gemm_scratch) {
-  REAL b[K(KC) * K(NR)];      /* the packed columns: [k][NR] */
-  REAL a[K(KC) * TILE_ROWS];  /* rows of an incomplete tile, filled up: [k][rows] */
-  REAL c[TILE_ROWS * K(NR)];  /* a tile that cannot be stored as a whole */
+  REAL b[K(KC) * K(NR)];     /* the packed columns: [k][NR] */
+  REAL a[K(KC) * TILE_ROWS]; /* rows of an incomplete tile, filled up: [k][rows] */
+  REAL c[TILE_ROWS * K(NR)]; /* a tile that cannot be stored as a whole */
 } K(gemm_scratch);
 
 static inline __attribute__((always_inline)) K(vec) K(splat)(REAL x) {
@@ -88,7 +88,8 @@ static inline void K(copy)(REAL *dst, const REAL *src, size_t n) {
     for (; i < n; i++) dst[i] = src[i];
 }
 
-/* A block of columns of [op(B_0) op(B_1) ...]: `n` columns from column q of one member. */
+/* A block of columns of [op(B_0) op(B_1) ...]: `n` columns from column q of one member.
+ */
 typedef struct K(piece) {
   size_t member, q, n;
 } K(piece);
@@ -123,12 +124,13 @@ static void K(pack_b)(const coh_gemm *g, size_t first, size_t n, size_t k0, size
 static void K(pack_a)(const REAL *a, size_t row, size_t col, size_t m, size_t kn,
                       size_t rows, REAL *dst) {
   for (size_t k = 0; k < kn; k++)
-    for (size_t i = 0; i < rows; i++) dst[k * rows + i] = i < m ? a[i * row + k * col] : 0;
+    for (size_t i = 0; i < rows; i++)
+      dst[k * rows + i] = i < m ? a[i * row + k * col] : 0;
 }
 
 /* Writes m rows of a tile (ldc = width) to columns [first, first + n) of C. */
-static void K(store_c)(const coh_gemm *g, const REAL *tile, size_t width, size_t i0, size_t m,
-                       size_t first, size_t n, bool add) {
+static void K(store_c)(const coh_gemm *g, const REAL *tile, size_t width, size_t i0,
+                       size_t m, size_t first, size_t n, bool add) {
   for (size_t at = first; at < first + n;) {
     K(piece) p = K(piece_at)(g, at, first + n);
     REAL *c = (REAL *)g->c + p.member * g->stride_c + i0 * g->ldc + p.q;
@@ -146,7 +148,7 @@ static void K(store_c)(const coh_gemm *g, const REAL *tile, size_t width, size_t
 /* One packed panel of columns [first, first + n) times rows [i0, i1) of A (of member 0),
  * k from k0 over kn. */
 static void K(panel)(const coh_gemm *g, size_t first, size_t n, size_t k0, size_t kn,
-                     size_t i0, size_t i1, bool add, K(gemm_scratch) *s) {
+                     size_t i0, size_t i1, bool add, K(gemm_scratch) * s) {
   static K(tile_fn) *const tiles[3][2] = {{K(tile_one_1), K(tile_one_2)},
                                           {K(tile_two_1), K(tile_two_2)},
                                           {K(tile_full_1), K(tile_full_2)}};
@@ -175,7 +177,7 @@ static void K(panel)(const coh_gemm *g, size_t first, size_t n, size_t k0, size_
 }
 
 /* All columns of N members that share one A (N = 1: of one member). */
-static void K(product)(const coh_gemm *g, K(gemm_scratch) *s) {
+static void K(product)(const coh_gemm *g, K(gemm_scratch) * s) {
   size_t blocks = (g->K + K(KC) - 1) / K(KC), kc = (g->K + blocks - 1) / blocks;
   size_t columns = g->N * g->Q;
   for (size_t k0 = 0; k0 < g->K; k0 += kc) {
@@ -198,8 +200,8 @@ static void K(clear_c)(const coh_gemm *g) {
       memset((REAL *)g->c + n * g->stride_c + i * g->ldc, 0, g->Q * sizeof(REAL));
 }
 
-/* Members whose columns leave vectors half empty are laid side by side where they share A and
- * K is long enough to pay for the pieces. */
+/* Members whose columns leave vectors half empty are laid side by side where they share A
+ * and K is long enough to pay for the pieces. */
 static void K(gemm)(const coh_gemm *g, void *scratch) {
   if (g->N == 0 || g->M == 0 || g->Q == 0) return;
   if (g->K == 0) {

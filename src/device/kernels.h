@@ -1,6 +1,6 @@
 /* kernels.h - what one build of kernels.c (one instruction set) exports: for each type a
- * struct of function pointers that work on ONE member, but for gemm, which takes all members
- * so that it can lay narrow ones side by side. Private to src/device.
+ * struct of function pointers that work on ONE member, but for gemm, which takes all
+ * members so that it can lay narrow ones side by side. Private to src/device.
  */
 #ifndef COHORT_DEVICE_KERNELS_H
 #define COHORT_DEVICE_KERNELS_H
@@ -12,10 +12,11 @@ typedef struct coh_kernels {
   void (*gemm)(const coh_gemm *, void *scratch);
   /* z [B,O] = act(z + bias [O]); deriv [B,O] or NULL */
   void (*bias_act)(coh_act, size_t B, size_t O, const void *bias, void *z, void *deriv);
-  void (*multiply)(size_t count, void *dz, const void *deriv);                /* dz *= deriv */
-  void (*bias_grad)(size_t B, size_t O, const void *dz, void *db);            /* column sums */
+  void (*multiply)(size_t count, void *dz, const void *deriv);     /* dz *= deriv */
+  void (*bias_grad)(size_t B, size_t O, const void *dz, void *db); /* column sums */
   /* Both return the loss summed over rows; dout may be NULL. */
-  double (*mse)(size_t B, size_t O, const void *out, const void *y, double scale, void *dout);
+  double (*mse)(size_t B, size_t O, const void *out, const void *y, double scale,
+                void *dout);
   /* scratch: coh_cross_entropy_room(O) elements */
   double (*cross_entropy)(size_t B, size_t O, const void *out, const int32_t *labels,
                           double scale, void *dout, double *correct, void *scratch);

@@ -1,9 +1,10 @@
-/* kernels_real.h - element-wise kernels, losses and optimiser steps of one member; read by
- * kernels.c for float and double. Element i of a member is computed from i's data only, and
- * sums run in an order fixed by B and O.
+/* kernels_real.h - element-wise kernels, losses and optimiser steps of one member; read
+ * by kernels.c for float and double. Element i of a member is computed from i's data
+ * only, and sums run in an order fixed by B and O.
  */
 
-/* z [n] = act(z + bias), the bias repeated every `period` elements of a tile laid out flat. */
+/* z [n] = act(z + bias), the bias repeated every `period` elements of a tile laid out
+ * flat. */
 static inline __attribute__((always_inline)) void
 K(act_run)(const coh_act kind, size_t n, const REAL *bias, REAL *z, REAL *deriv) {
   if (deriv) {
@@ -24,15 +25,33 @@ K(act_run)(const coh_act kind, size_t n, const REAL *bias, REAL *z, REAL *deriv)
 
 static void K(act_flat)(coh_act kind, size_t n, const REAL *bias, REAL *z, REAL *deriv) {
   switch (kind) {
-  case COH_RELU: K(act_run)(COH_RELU, n, bias, z, deriv); break;
-  case COH_LEAKY_RELU: K(act_run)(COH_LEAKY_RELU, n, bias, z, deriv); break;
-  case COH_SOFTPLUS: K(act_run)(COH_SOFTPLUS, n, bias, z, deriv); break;
-  case COH_GELU: K(act_run)(COH_GELU, n, bias, z, deriv); break;
-  case COH_SILU: K(act_run)(COH_SILU, n, bias, z, deriv); break;
-  case COH_TANH: K(act_run)(COH_TANH, n, bias, z, deriv); break;
-  case COH_IDENTITY: K(act_run)(COH_IDENTITY, n, bias, z, deriv); break;
-  case COH_SIGMOID: K(act_run)(COH_SIGMOID, n, bias, z, deriv); break;
-  case COH_G: K(act_run)(COH_G, n, bias, z, deriv); break;
+  case COH_RELU:
+    K(act_run)(COH_RELU, n, bias, z, deriv);
+    break;
+  case COH_LEAKY_RELU:
+    K(act_run)(COH_LEAKY_RELU, n, bias, z, deriv);
+    break;
+  case COH_SOFTPLUS:
+    K(act_run)(COH_SOFTPLUS, n, bias, z, deriv);
+    break;
+  case COH_GELU:
+    K(act_run)(COH_GELU, n, bias, z, deriv);
+    break;
+  case COH_SILU:
+    K(act_run)(COH_SILU, n, bias, z, deriv);
+    break;
+  case COH_TANH:
+    K(act_run)(COH_TANH, n, bias, z, deriv);
+    break;
+  case COH_IDENTITY:
+    K(act_run)(COH_IDENTITY, n, bias, z, deriv);
+    break;
+  case COH_SIGMOID:
+    K(act_run)(COH_SIGMOID, n, bias, z, deriv);
+    break;
+  case COH_G:
+    K(act_run)(COH_G, n, bias, z, deriv);
+    break;
   }
 }
 
@@ -61,8 +80,8 @@ static void K(multiply)(size_t count, void *dz, const void *deriv) {
   for (size_t i = 0; i < count; i++) to[i] *= by[i];
 }
 
-/* sum[0..n) over `rows` rows, `step` elements apart; every 64 rows go into a partial sum of
- * their own, which keeps rounding small for long batches. n <= 256. */
+/* sum[0..n) over `rows` rows, `step` elements apart; every 64 rows go into a partial sum
+ * of their own, which keeps rounding small for long batches. n <= 256. */
 static void K(sum_rows)(size_t rows, size_t n, size_t step, const REAL *src, REAL *sum) {
   REAL part[256];
   memset(sum, 0, n * sizeof *sum);
@@ -118,8 +137,8 @@ static double K(mse)(size_t B, size_t O, const void *out, const void *y, double 
   return sum[0] / (double)O;
 }
 
-/* buf [O] = row - its maximum; returns the index of the first maximum, O if there is a NaN
- * before it could be told. */
+/* buf [O] = row - its maximum; returns the index of the first maximum, O if there is a
+ * NaN before it could be told. */
 static size_t K(centre_row)(size_t O, const REAL *row, REAL *buf) {
   REAL max = row[0];
   for (size_t j = 1; j < O; j++) max = row[j] > max ? row[j] : max;
@@ -131,8 +150,8 @@ static size_t K(centre_row)(size_t O, const REAL *row, REAL *buf) {
   return first;
 }
 
-/* Loss of one row from buf = exp(row - max), which becomes the gradient if `dout`. `centred`
- * = row[label] - max. */
+/* Loss of one row from buf = exp(row - max), which becomes the gradient if `dout`.
+ * `centred` = row[label] - max. */
 static double K(softmax_row)(size_t O, REAL *buf, size_t label, REAL centred, REAL scale,
                              REAL *dout) {
   double sum = 0;
@@ -162,8 +181,8 @@ static double K(cross_entropy)(size_t B, size_t O, const void *out, const int32_
 #pragma omp simd
     for (size_t i = 0; i < n; i++) buf[i] = EL(exp)(buf[i]);
     for (size_t r = 0; r < rows; r++)
-      loss += K(softmax_row)(O, buf + r * O, (size_t)labels[b0 + r], centred[r], (REAL)scale,
-                             d ? d + (b0 + r) * O : NULL);
+      loss += K(softmax_row)(O, buf + r * O, (size_t)labels[b0 + r], centred[r],
+                             (REAL)scale, d ? d + (b0 + r) * O : NULL);
   }
   if (correct) *correct = right;
   return loss;

@@ -7,8 +7,8 @@ static size_t row_bytes(const coh_ensemble *e) {
   return e->plan.P * coh_dtype_size(e->dev->dtype);
 }
 
-int coh_ensemble_create(const coh_plan *plan, coh_device *dev, size_t N, coh_ensemble **out,
-                        coh_error *err) {
+int coh_ensemble_create(const coh_plan *plan, coh_device *dev, size_t N,
+                        coh_ensemble **out, coh_error *err) {
   coh_ensemble *e = NULL;
   int rc;
   *out = NULL;

@@ -1,12 +1,13 @@
-/* init.c - initial parameters of one member, on the host: a pure function of (seed, member),
- * the same on every machine. Uses base. */
+/* init.c - initial parameters of one member, on the host: a pure function of (seed,
+ * member), the same on every machine. Uses base. */
 #include "cohort/net.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The numbers of one tensor: element i is drawn at index i of step member << 16 | tensor. */
+/* The numbers of one tensor: element i is drawn at index i of step member << 16 | tensor.
+ */
 typedef struct source {
   uint64_t seed, step;
 } source;
@@ -34,10 +35,10 @@ static void make_binary(size_t n, double *w) {
   for (size_t i = 0; i < n; i++) w[i] = w[i] < 0 ? -std : std;
 }
 
-/* ---- orthogonal matrices --------------------------------------------------------------- */
+/* ---- orthogonal matrices --------------------------------------------------------- */
 
-/* A [m, n] -= tau v (v^T A) on columns [c, n) and rows [c, m); v = its rows [c, m); work [n].
- * Rows are walked in order, so that it runs along memory. */
+/* A [m, n] -= tau v (v^T A) on columns [c, n) and rows [c, m); v = its rows [c, m); work
+ * [n]. Rows are walked in order, so that it runs along memory. */
 static void reflect(size_t m, size_t n, size_t c, const double *v, double tau, double *a,
                     double *work) {
   memset(work, 0, n * sizeof *work);
@@ -47,8 +48,9 @@ static void reflect(size_t m, size_t n, size_t c, const double *v, double tau, d
     for (size_t j = c; j < n; j++) a[i * n + j] -= tau * v[i] * work[j];
 }
 
-/* The reflection that clears column c below its diagonal: v [m] and tau; *sign = the sign of
- * the diagonal element it leaves in R (Golub & Van Loan, "Matrix Computations", 5.1). */
+/* The reflection that clears column c below its diagonal: v [m] and tau; *sign = the sign
+ * of the diagonal element it leaves in R (Golub & Van Loan, "Matrix Computations", 5.1).
+ */
 static double reflector(size_t m, size_t n, size_t c, const double *a, double *v,
                         double *sign) {
   double norm = 0, head = a[c * n + c];
@@ -62,8 +64,8 @@ static double reflector(size_t m, size_t n, size_t c, const double *a, double *v
   return square > 0 ? 2 / square : 0;
 }
 
-/* a [m, n], m >= n: in a normal matrix, out the Q of its QR factorisation, column j times the
- * sign of R[j][j]. */
+/* a [m, n], m >= n: in a normal matrix, out the Q of its QR factorisation, column j times
+ * the sign of R[j][j]. */
 static int orthogonalise(size_t m, size_t n, double *a, coh_error *err) {
   double *v = NULL, *tau = NULL, *work = NULL;
   int rc;
@@ -104,14 +106,14 @@ cleanup:
   return rc;
 }
 
-/* ---- all tensors ------------------------------------------------------------------------ */
+/* ---- all tensors ----------------------------------------------------------------- */
 
 typedef struct fans {
   double in, out;
 } fans;
 
-/* The reference holds a layer of all members as [in, out, N] and takes the second axis, times
- * the rest, for the inputs. */
+/* The reference holds a layer of all members as [in, out, N] and takes the second axis,
+ * times the rest, for the inputs. */
 static fans layer_fans(const coh_layer *layer, coh_init_fan fan, size_t members) {
   double in = (double)layer->in, out = (double)layer->out;
   double n = members ? (double)members : 1;
@@ -122,10 +124,17 @@ static int fill_weight(const source *s, const coh_layer *layer, coh_init init, f
                        double *w, coh_error *err) {
   size_t n = layer->in * layer->out;
   switch (init) {
-  case COH_KAIMING_NORMAL: fill_normal(s, sqrt(2 / fan.in), n, w); return COH_OK;
-  case COH_KAIMING_UNIFORM: fill_uniform(s, sqrt(6 / fan.in), n, w); return COH_OK;
-  case COH_XAVIER_NORMAL: fill_normal(s, sqrt(2 / (fan.in + fan.out)), n, w); return COH_OK;
-  case COH_ORTHOGONAL: return fill_orthogonal(s, layer->in, layer->out, w, err);
+  case COH_KAIMING_NORMAL:
+    fill_normal(s, sqrt(2 / fan.in), n, w);
+    return COH_OK;
+  case COH_KAIMING_UNIFORM:
+    fill_uniform(s, sqrt(6 / fan.in), n, w);
+    return COH_OK;
+  case COH_XAVIER_NORMAL:
+    fill_normal(s, sqrt(2 / (fan.in + fan.out)), n, w);
+    return COH_OK;
+  case COH_ORTHOGONAL:
+    return fill_orthogonal(s, layer->in, layer->out, w, err);
   case COH_BINARY:
     fill_normal(s, sqrt(2 / fan.in), n, w);
     make_binary(n, w);

@@ -1,7 +1,8 @@
 /* pass.c - forward and backward through an ensemble, and features of one network. All
  * arithmetic is the device's; here is the order of its calls. Uses base, device.
  *
- * Shapes: activation of layer l [N, B, O_l]. Member strides are B * O_l of the current call.
+ * Shapes: activation of layer l [N, B, O_l]. Member strides are B * O_l of the current
+ * call.
  */
 #include "cohort/net.h"
 
@@ -15,7 +16,7 @@ struct coh_workspace {
   size_t kept_N, kept_B;       /* of the last forward with keep; 0 = none */
   void *a[COH_MAX_LAYERS];     /* activations; the last one is the output */
   void *deriv[COH_MAX_LAYERS]; /* slopes of hidden layers; NULL unless backward */
-  void *dz[COH_MAX_LAYERS];    /* gradients by the pre-activations; NULL unless backward */
+  void *dz[COH_MAX_LAYERS]; /* gradients by the pre-activations; NULL unless backward */
 };
 
 size_t coh_workspace_bytes(const coh_plan *p, coh_dtype dtype, size_t N, size_t B,
@@ -62,9 +63,13 @@ void coh_workspace_destroy(coh_workspace *w) {
   free(w);
 }
 
-void *coh_workspace_dout(coh_workspace *w) { return w->dz[w->plan.L - 1]; }
+void *coh_workspace_dout(coh_workspace *w) {
+  return w->dz[w->plan.L - 1];
+}
 
-const void *coh_workspace_hidden(const coh_workspace *w, size_t layer) { return w->a[layer]; }
+const void *coh_workspace_hidden(const coh_workspace *w, size_t layer) {
+  return w->a[layer];
+}
 
 /* Element `offset` of a member's row in a device array. */
 static void *at(const coh_ensemble *e, const void *base, size_t offset) {
@@ -78,16 +83,26 @@ static const void *source(const coh_workspace *w, ptrdiff_t l, size_t B, const v
   return l < 0 ? x : w->a[l];
 }
 
-/* ---- forward ---------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------- */
 
 /* z [N,B,out] (+)= A [N,B,in] W, W at `offset` of the parameters. */
 static int multiply(const coh_ensemble *e, size_t B, const void *a, size_t stride_a,
                     size_t in, size_t out, size_t offset, double beta, void *z,
                     coh_error *err) {
-  const coh_gemm g = {.N = e->N, .M = B, .Q = out, .K = in,
-                      .a = a, .lda = in, .stride_a = stride_a,
-                      .b = at(e, e->params, offset), .ldb = out, .stride_b = e->plan.P,
-                      .beta = beta, .c = z, .ldc = out, .stride_c = B * out};
+  const coh_gemm g = {.N = e->N,
+                      .M = B,
+                      .Q = out,
+                      .K = in,
+                      .a = a,
+                      .lda = in,
+                      .stride_a = stride_a,
+                      .b = at(e, e->params, offset),
+                      .ldb = out,
+                      .stride_b = e->plan.P,
+                      .beta = beta,
+                      .c = z,
+                      .ldc = out,
+                      .stride_c = B * out};
   return e->dev->ops->gemm(e->dev, &g, err);
 }
 
@@ -104,7 +119,8 @@ static int forward_layer(const coh_ensemble *e, coh_workspace *w, size_t l, size
         multiply(e, B, a, stride, layer->skip_in, layer->out, layer->s, 1, w->a[l], err));
   }
   COH_TRY(e->dev->ops->bias_act(e->dev, layer->act, e->N, B, layer->out,
-                                at(e, e->params, layer->b), e->plan.P, w->a[l], deriv, err));
+                                at(e, e->params, layer->b), e->plan.P, w->a[l], deriv,
+                                err));
 cleanup:
   return rc;
 }
@@ -114,15 +130,16 @@ static int check_room(const coh_ensemble *e, const coh_workspace *w, size_t B,
   if (w->dev != e->dev || w->plan.P != e->plan.P || w->plan.L != e->plan.L)
     return coh_fail(err, COH_EBUG, "workspace of another network");
   if (e->N > w->N || B > w->B)
-    return coh_fail(err, COH_EBUG, "%zu networks, batch %zu: workspace has room for %zu, %zu",
-                    e->N, B, w->N, w->B);
+    return coh_fail(err, COH_EBUG,
+                    "%zu networks, batch %zu: workspace has room for %zu, %zu", e->N, B,
+                    w->N, w->B);
   if (stride_x != 0 && stride_x < B * e->plan.d_in)
     return coh_fail(err, COH_EBUG, "inputs of members overlap: stride %zu", stride_x);
   return COH_OK;
 }
 
-int coh_forward(coh_ensemble *e, coh_workspace *w, size_t B, const void *x, size_t stride_x,
-                bool keep, void **out, coh_error *err) {
+int coh_forward(coh_ensemble *e, coh_workspace *w, size_t B, const void *x,
+                size_t stride_x, bool keep, void **out, coh_error *err) {
   int rc;
   COH_TRY(check_room(e, w, B, stride_x, err));
   if (keep && !w->backward)
@@ -136,25 +153,48 @@ cleanup:
   return rc;
 }
 
-/* ---- backward --------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------- */
 
 /* dW [in,out] at `offset` of the gradients = A^T dz. */
 static int weight_grad(const coh_ensemble *e, size_t B, const void *a, size_t stride_a,
-                       size_t in, size_t out, size_t offset, const void *dz, coh_error *err) {
-  const coh_gemm g = {.trans_a = true, .N = e->N, .M = in, .Q = out, .K = B,
-                      .a = a, .lda = in, .stride_a = stride_a,
-                      .b = dz, .ldb = out, .stride_b = B * out,
-                      .c = at(e, e->grads, offset), .ldc = out, .stride_c = e->plan.P};
+                       size_t in, size_t out, size_t offset, const void *dz,
+                       coh_error *err) {
+  const coh_gemm g = {.trans_a = true,
+                      .N = e->N,
+                      .M = in,
+                      .Q = out,
+                      .K = B,
+                      .a = a,
+                      .lda = in,
+                      .stride_a = stride_a,
+                      .b = dz,
+                      .ldb = out,
+                      .stride_b = B * out,
+                      .c = at(e, e->grads, offset),
+                      .ldc = out,
+                      .stride_c = e->plan.P};
   return e->dev->ops->gemm(e->dev, &g, err);
 }
 
 /* da [N,B,in] (+)= dz W^T. */
-static int input_grad(const coh_ensemble *e, size_t B, size_t in, size_t out, size_t offset,
-                      const void *dz, double beta, void *da, coh_error *err) {
-  const coh_gemm g = {.trans_b = true, .N = e->N, .M = B, .Q = in, .K = out,
-                      .a = dz, .lda = out, .stride_a = B * out,
-                      .b = at(e, e->params, offset), .ldb = out, .stride_b = e->plan.P,
-                      .beta = beta, .c = da, .ldc = in, .stride_c = B * in};
+static int input_grad(const coh_ensemble *e, size_t B, size_t in, size_t out,
+                      size_t offset, const void *dz, double beta, void *da,
+                      coh_error *err) {
+  const coh_gemm g = {.trans_b = true,
+                      .N = e->N,
+                      .M = B,
+                      .Q = in,
+                      .K = out,
+                      .a = dz,
+                      .lda = out,
+                      .stride_a = B * out,
+                      .b = at(e, e->params, offset),
+                      .ldb = out,
+                      .stride_b = e->plan.P,
+                      .beta = beta,
+                      .c = da,
+                      .ldc = in,
+                      .stride_c = B * in};
   return e->dev->ops->gemm(e->dev, &g, err);
 }
 
@@ -166,8 +206,8 @@ static int layer_grads(const coh_ensemble *e, const coh_workspace *w, size_t l, 
   int rc;
   const void *a = source(w, (ptrdiff_t)l - 1, B, x, stride_x, &stride);
   COH_TRY(weight_grad(e, B, a, stride, layer->in, layer->out, layer->w, dz, err));
-  COH_TRY(e->dev->ops->bias_grad(e->dev, e->N, B, layer->out, dz, at(e, e->grads, layer->b),
-                                 e->plan.P, err));
+  COH_TRY(e->dev->ops->bias_grad(e->dev, e->N, B, layer->out, dz,
+                                 at(e, e->grads, layer->b), e->plan.P, err));
   if (layer->skip) {
     a = source(w, (ptrdiff_t)l - 2, B, x, stride_x, &stride);
     COH_TRY(weight_grad(e, B, a, stride, layer->skip_in, layer->out, layer->s, dz, err));
@@ -183,14 +223,15 @@ static int hidden_grad(const coh_ensemble *e, const coh_workspace *w, size_t l, 
   int rc;
   COH_TRY(input_grad(e, B, next->in, next->out, next->w, dz[l + 1], 0, w->dz[l], err));
   if (l + 2 < e->plan.L && far->skip)
-    COH_TRY(input_grad(e, B, far->skip_in, far->out, far->s, dz[l + 2], 1, w->dz[l], err));
+    COH_TRY(
+        input_grad(e, B, far->skip_in, far->out, far->s, dz[l + 2], 1, w->dz[l], err));
   COH_TRY(e->dev->ops->act_grad(e->dev, e->N, B * next->in, w->dz[l], w->deriv[l], err));
 cleanup:
   return rc;
 }
 
-int coh_backward(coh_ensemble *e, coh_workspace *w, size_t B, const void *x, size_t stride_x,
-                 const void *dout, coh_error *err) {
+int coh_backward(coh_ensemble *e, coh_workspace *w, size_t B, const void *x,
+                 size_t stride_x, const void *dout, coh_error *err) {
   int rc;
   COH_TRY(check_room(e, w, B, stride_x, err));
   if (w->kept_N != e->N || w->kept_B != B)
@@ -205,13 +246,13 @@ cleanup:
   return rc;
 }
 
-/* ---- features of one network ------------------------------------------------------------ */
+/* ---- features of one network ----------------------------------------------------- */
 
 enum { CHUNK = 1024 };
 
 /* Chunks of x through `e`, width = outputs of `layer`. */
-static int apply_chunks(coh_ensemble *e, coh_workspace *w, void *dx, size_t layer, size_t n,
-                        const void *x, void *out, coh_error *err) {
+static int apply_chunks(coh_ensemble *e, coh_workspace *w, void *dx, size_t layer,
+                        size_t n, const void *x, void *out, coh_error *err) {
   coh_device *dev = e->dev;
   size_t size = coh_dtype_size(dev->dtype), in = e->plan.d_in * size;
   size_t width = e->plan.layer[layer].out * size;
@@ -221,14 +262,15 @@ static int apply_chunks(coh_ensemble *e, coh_workspace *w, void *dx, size_t laye
     void *last;
     COH_TRY(dev->ops->upload(dev, dx, (const char *)x + r * in, rows * in, err));
     COH_TRY(coh_forward(e, w, rows, dx, 0, false, &last, err));
-    COH_TRY(dev->ops->download(dev, (char *)out + r * width, w->a[layer], rows * width, err));
+    COH_TRY(
+        dev->ops->download(dev, (char *)out + r * width, w->a[layer], rows * width, err));
   }
 cleanup:
   return rc;
 }
 
-int coh_network_apply(const coh_plan *plan, coh_device *dev, const void *params, size_t layer,
-                      size_t n, const void *x, void *out, coh_error *err) {
+int coh_network_apply(const coh_plan *plan, coh_device *dev, const void *params,
+                      size_t layer, size_t n, const void *x, void *out, coh_error *err) {
   coh_ensemble *e = NULL;
   coh_workspace *w = NULL;
   void *dx = NULL;

@@ -8,16 +8,16 @@
 
 enum { MOST_NEURONS = 1 << 24 };
 
-/* ---- from sizes ---------------------------------------------------------------------------- */
+/* ---- from sizes ------------------------------------------------------------------ */
 
 static int check_sizes(size_t L, const size_t *sizes, coh_error *err) {
   if (L < 1 || L > COH_MAX_LAYERS)
-    return coh_fail(err, COH_EUSAGE, "a network has 1 to %d layers, not %zu", COH_MAX_LAYERS,
-                    L);
+    return coh_fail(err, COH_EUSAGE, "a network has 1 to %d layers, not %zu",
+                    COH_MAX_LAYERS, L);
   for (size_t l = 0; l <= L; l++)
     if (sizes[l] < 1 || sizes[l] > MOST_NEURONS)
-      return coh_fail(err, COH_EUSAGE, "size %zu of layer %zu is outside 1..%d", sizes[l], l,
-                      MOST_NEURONS);
+      return coh_fail(err, COH_EUSAGE, "size %zu of layer %zu is outside 1..%d", sizes[l],
+                      l, MOST_NEURONS);
   return COH_OK;
 }
 
@@ -47,13 +47,13 @@ int coh_plan_dense(size_t L, const size_t *sizes, coh_act act, const bool *skip,
   return COH_OK;
 }
 
-/* ---- from a name ---------------------------------------------------------------------------- */
+/* ---- from a name ----------------------------------------------------------------- */
 
 typedef struct family {
   const char *prefix;
-  bool students;   /* "(N)" follows the prefix */
-  size_t in;       /* inputs; 0: the first size of the name */
-  bool names_out;  /* the last size of the name is the number of outputs */
+  bool students;  /* "(N)" follows the prefix */
+  size_t in;      /* inputs; 0: the first size of the name */
+  bool names_out; /* the last size of the name is the number of outputs */
 } family;
 
 static const family families[] = {{"dense", false, 0, true},
@@ -64,11 +64,12 @@ static const family families[] = {{"dense", false, 0, true},
                                   {"students_cifar_lenet", true, 3072, false}};
 
 static int fail_name(coh_error *err, const char *name, const char *why) {
-  return coh_fail(err, COH_EUSAGE,
-                  "model name '%s': %s; names are dense_IN_H1_..._OUT, mnist_lenet_P_Q..., "
-                  "cifar_lenet_P_Q..., students_mnist_lenet(N)_P_Q..., "
-                  "students_cifar_lenet(N)_P_Q..., students_dense(N)_IN_H1_..._OUT",
-                  name, why);
+  return coh_fail(
+      err, COH_EUSAGE,
+      "model name '%s': %s; names are dense_IN_H1_..._OUT, mnist_lenet_P_Q..., "
+      "cifar_lenet_P_Q..., students_mnist_lenet(N)_P_Q..., "
+      "students_cifar_lenet(N)_P_Q..., students_dense(N)_IN_H1_..._OUT",
+      name, why);
 }
 
 /* Digits at *at, past which *at moves; false if there are none or too many. */
@@ -108,8 +109,8 @@ static int read_sizes(const char *name, const char *at, size_t *sizes, size_t *n
 
 static int fail_outputs(coh_error *err, const char *name, size_t named, size_t wanted) {
   return coh_fail(err, COH_EUSAGE,
-                  "model name '%s': it has %zu outputs, but the data have %zu targets", name,
-                  named, wanted);
+                  "model name '%s': it has %zu outputs, but the data have %zu targets",
+                  name, named, wanted);
 }
 
 int coh_plan_parse(const char *name, coh_act act, size_t n_out, coh_plan *out,
@@ -129,7 +130,8 @@ int coh_plan_parse(const char *name, coh_act act, size_t n_out, coh_plan *out,
   if (rc) return rc;
   if (f->names_out) {
     if (n < 2) return fail_name(err, name, "expected at least IN and OUT");
-    if (n_out && sizes[n - 1] != n_out) return fail_outputs(err, name, sizes[n - 1], n_out);
+    if (n_out && sizes[n - 1] != n_out)
+      return fail_outputs(err, name, sizes[n - 1], n_out);
   } else {
     if (n < 2) return fail_name(err, name, "expected at least one hidden size");
     sizes[n++] = n_out ? n_out : 10;
@@ -138,7 +140,7 @@ int coh_plan_parse(const char *name, coh_act act, size_t n_out, coh_plan *out,
   return rc ? coh_explain(err, "model name '%s'", name) : COH_OK;
 }
 
-/* ---- tensors -------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------- */
 
 static void add_tensor(coh_tensor *t, const coh_plan *p, size_t l, int role) {
   static const char *const roles[] = {"weight", "bias", "skip"};

@@ -1,0 +1,651 @@
+/* test_net.c - the room src/net: plans, initialisation, forward and backward against
+ * central differences and plain loops, and that an ensemble of N gives bit for bit what N
+ * separate ensembles of one give.
+ */
+#include "cohort/net.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void ok(int rc, const coh_error *err) {
+  if (rc) fail_msg("%s", err->text);
+}
+
+static uint64_t drawn;
+static double uniform(double a, double b) {
+  return a + (b - a) * coh_random_uniform(11, COH_RNG_TEST, 2, drawn++);
+}
+static size_t pick(size_t from, size_t to) {
+  return from + (size_t)(uniform(0, 1) * (double)(to - from + 1));
+}
+
+static void *random_numbers(coh_dtype t, size_t n, double range) {
+  coh_error err;
+  void *a;
+  ok(coh_alloc(&a, n, coh_dtype_size(t), &err), &err);
+  for (size_t i = 0; i < n; i++) coh_put(t, a, i, uniform(-range, range));
+  return a;
+}
+
+static void assert_close(double got, double want, double tolerance, const char *what) {
+  if (!(fabs(got - want) <= tolerance))
+    fail_msg("%s: got %.17g, want %.17g, tolerance %g", what, got, want, tolerance);
+}
+
+/* ---- one training set-up: ensemble, workspace, inputs ---------------------------- */
+
+typedef struct rig {
+  coh_device *dev;
+  coh_ensemble *e;
+  coh_workspace *w;
+  coh_plan plan;
+  size_t N, B;
+} rig;
+
+static rig rig_make(const coh_plan *plan, coh_dtype t, size_t N, size_t B) {
+  coh_error err;
+  rig r = {.plan = *plan, .N = N, .B = B};
+  ok(coh_device_open(COH_DEVICE_CPU, t, &r.dev, &err), &err);
+  ok(coh_ensemble_create(plan, r.dev, N, &r.e, &err), &err);
+  ok(coh_workspace_create(plan, r.dev, N, B, true, &r.w, &err), &err);
+  return r;
+}
+
+static void rig_free(rig *r) {
+  coh_workspace_destroy(r->w);
+  coh_ensemble_destroy(r->e);
+  coh_device_close(r->dev);
+}
+
+/* Sum over the batch of each member's mean square error against y [B, n_out], times 1 /
+ * B; with `grads` the backward pass, too. */
+static void mse_pass(rig *r, const void *x, size_t stride_x, const void *y, bool grads,
+                     double *loss) {
+  coh_error err;
+  void *out, *dout = grads ? coh_workspace_dout(r->w) : NULL;
+  const coh_device_ops *ops = r->dev->ops;
+  size_t N = r->e->N;
+  memset(loss, 0, N * sizeof *loss);
+  ok(coh_forward(r->e, r->w, r->B, x, stride_x, grads, &out, &err), &err);
+  ok(ops->mse(r->dev, N, r->B, r->plan.n_out, out, y, 1.0 / (double)r->B, dout, loss,
+              &err),
+     &err);
+  for (size_t n = 0; n < N; n++) loss[n] /= (double)r->B;
+  if (grads) ok(coh_backward(r->e, r->w, r->B, x, stride_x, dout, &err), &err);
+}
+
+/* ---- gradients against central differences --------------------------------------- */
+
+static void check_gradients(size_t L, const size_t *sizes, coh_act act, const bool *skip,
+                            bool shared) {
+  enum { N = 2, B = 9 };
+  coh_error err;
+  coh_plan plan;
+  ok(coh_plan_dense(L, sizes, act, skip, &plan, &err), &err);
+  rig r = rig_make(&plan, COH_F64, N, B);
+  double *p = random_numbers(COH_F64, N * plan.P, 0.8);
+  double *x = random_numbers(COH_F64, N * B * plan.d_in, 1);
+  double *y = random_numbers(COH_F64, B * plan.n_out, 1), loss[N], up[N], down[N];
+  double *grads = random_numbers(COH_F64, N * plan.P, 0), *params = r.e->params;
+  size_t stride = shared ? 0 : B * plan.d_in;
+  const double h = 1e-5;
+  ok(coh_ensemble_set(r.e, p, &err), &err);
+  mse_pass(&r, x, stride, y, true, loss);
+  memcpy(grads, r.e->grads, N * plan.P * sizeof *grads);
+  for (size_t i = 0; i < plan.P; i++) {
+    for (size_t n = 0; n < N; n++) params[n * plan.P + i] = p[n * plan.P + i] + h;
+    mse_pass(&r, x, stride, y, false, up);
+    for (size_t n = 0; n < N; n++) params[n * plan.P + i] = p[n * plan.P + i] - h;
+    mse_pass(&r, x, stride, y, false, down);
+    for (size_t n = 0; n < N; n++) {
+      double g = grads[n * plan.P + i];
+      params[n * plan.P + i] = p[n * plan.P + i];
+      assert_close(g, (up[n] - down[n]) / (2 * h), 1e-8 * (1 + fabs(g)),
+                   coh_act_name(act));
+    }
+  }
+  free(p), free(x), free(y), free(grads);
+  rig_free(&r);
+}
+
+static void test_gradients(void **state) {
+  (void)state;
+  const size_t sizes[] = {5, 7, 6, 4, 3};
+  const bool skips[][4] = {{false, false, false, false},
+                           {false, true, false, false},
+                           {false, false, true, true},
+                           {false, true, true, true}};
+  for (coh_act act = COH_RELU; act <= COH_G; act++) {
+    for (size_t L = 1; L <= 4; L++) check_gradients(L, sizes + 4 - L, act, NULL, L % 2);
+    for (size_t s = 0; s < 4; s++) check_gradients(4, sizes, act, skips[s], s % 2);
+    check_gradients(2, sizes, act, skips[1], true);
+  }
+}
+
+/* ---- a plain network in double --------------------------------------------------- */
+
+/* One hidden layer: loss (mean over B), gradient g [P] of one member. */
+static double plain_network(const coh_plan *p, const rig *r, const void *params,
+                            const void *x, const void *y, double *g) {
+  const coh_layer *h = &p->layer[0], *o = &p->layer[1];
+  coh_dtype t = r->dev->dtype;
+  size_t I = h->in, H = h->out, O = o->out, B = r->B;
+  double *z = calloc(2 * H, sizeof *z), *da = z + H, loss = 0;
+  assert_non_null(z);
+  memset(g, 0, p->P * sizeof *g);
+  for (size_t b = 0; b < B; b++) {
+    for (size_t j = 0; j < H; j++) {
+      z[j] = coh_get(t, params, h->b + j), da[j] = 0;
+      for (size_t i = 0; i < I; i++)
+        z[j] += coh_get(t, x, b * I + i) * coh_get(t, params, h->w + i * H + j);
+    }
+    for (size_t k = 0; k < O; k++) {
+      double out = coh_get(t, params, o->b + k) - coh_get(t, y, b * O + k);
+      for (size_t j = 0; j < H; j++)
+        out += coh_act_value(h->act, z[j]) * coh_get(t, params, o->w + j * O + k);
+      loss += out * out / (double)(O * B);
+      double d = 2 * out / (double)(O * B);
+      g[o->b + k] += d;
+      for (size_t j = 0; j < H; j++) {
+        g[o->w + j * O + k] += d * coh_act_value(h->act, z[j]);
+        da[j] += d * coh_get(t, params, o->w + j * O + k);
+      }
+    }
+    for (size_t j = 0; j < H; j++) {
+      double d = da[j] * coh_act_slope(h->act, z[j]);
+      g[h->b + j] += d;
+      for (size_t i = 0; i < I; i++) g[h->w + i * H + j] += d * coh_get(t, x, b * I + i);
+    }
+  }
+  free(z);
+  return loss;
+}
+
+static void check_network(coh_dtype t, size_t B, size_t H, size_t O) {
+  enum { N = 2 };
+  coh_error err;
+  coh_plan plan;
+  const size_t sizes[] = {pick(1, 40), H, O};
+  coh_act act = (coh_act)pick(COH_SOFTPLUS, COH_G); /* smooth: no kinks to straddle */
+  ok(coh_plan_dense(2, sizes, act, NULL, &plan, &err), &err);
+  rig r = rig_make(&plan, t, N, B);
+  void *p = random_numbers(t, N * plan.P, 0.5), *x = random_numbers(t, B * plan.d_in, 1);
+  void *y = random_numbers(t, B * O, 1);
+  double loss[N], *g = calloc(plan.P, sizeof *g), eps = t == COH_F64 ? 1e-14 : 4e-6;
+  assert_non_null(g);
+  ok(coh_ensemble_set(r.e, p, &err), &err);
+  mse_pass(&r, x, 0, y, true, loss);
+  for (size_t n = 0; n < N; n++) {
+    const void *mine = (char *)p + n * plan.P * coh_dtype_size(t);
+    double want = plain_network(&plan, &r, mine, x, y, g);
+    assert_close(loss[n], want, eps * (1 + want), "loss");
+    for (size_t i = 0; i < plan.P; i++)
+      assert_close(coh_get(t, r.e->grads, n * plan.P + i), g[i], eps * (2 + want),
+                   "gradient");
+  }
+  free(p), free(x), free(y), free(g);
+  rig_free(&r);
+}
+
+static void test_every_batch_and_width(void **state) {
+  (void)state;
+  for (coh_dtype t = COH_F32; t <= COH_F64; t++)
+    for (size_t v = 1; v <= 67; v++) {
+      check_network(t, v, pick(1, 67), pick(1, 12));
+      check_network(t, pick(1, 67), v, pick(1, 12));
+      check_network(t, pick(1, 30), pick(1, 30), v);
+    }
+}
+
+/* ---- an ensemble against its members alone --------------------------------------- */
+
+enum { MEMBERS = 5, BATCH = 40, STEPS = 20 };
+
+typedef struct training {
+  rig r;
+  void *m, *v, *x, *y;
+  double lr[MEMBERS], wd[MEMBERS];
+} training;
+
+static training training_make(const coh_plan *plan, coh_dtype t, size_t first,
+                              size_t count, const void *x, const void *y) {
+  coh_error err;
+  training s = {.r = rig_make(plan, t, count, BATCH), .x = (void *)x, .y = (void *)y};
+  size_t row = plan->P * coh_dtype_size(t);
+  for (size_t n = 0; n < count; n++) {
+    s.lr[n] = 1e-3 * (double)(first + n + 1);
+    s.wd[n] = 1e-4 * (double)(first + n);
+    ok(coh_plan_init(plan, 3, first + n, COH_KAIMING_NORMAL, COH_BIAS_UNIFORM,
+                     COH_FAN_STUDENT, MEMBERS, t, (char *)s.r.e->params + n * row, &err),
+       &err);
+  }
+  ok(coh_alloc(&s.m, count, row, &err), &err);
+  ok(coh_alloc(&s.v, count, row, &err), &err);
+  return s;
+}
+
+static void training_free(training *s) {
+  rig_free(&s->r);
+  free(s->m), free(s->v);
+}
+
+/* Steps first..last of Adam, a new batch of the shared inputs each time. */
+static void training_run(training *s, uint64_t first, uint64_t last) {
+  coh_error err;
+  double loss[MEMBERS];
+  const coh_plan *p = &s->r.plan;
+  size_t size = coh_dtype_size(s->r.dev->dtype);
+  for (uint64_t t = first; t <= last; t++) {
+    size_t row = t % 3 * BATCH;
+    mse_pass(&s->r, (char *)s->x + row * p->d_in * size, 0,
+             (char *)s->y + row * p->n_out * size, true, loss);
+    const coh_step_args a = {.kind = COH_ADAM,
+                             .beta1 = 0.9,
+                             .beta2 = 0.999,
+                             .eps = 1e-8,
+                             .t = t,
+                             .N = s->r.e->N,
+                             .P = p->P,
+                             .lr = s->lr,
+                             .wd = s->wd,
+                             .w = s->r.e->params,
+                             .g = s->r.e->grads,
+                             .m = s->m,
+                             .v = s->v};
+    ok(s->r.dev->ops->step(s->r.dev, &a, &err), &err);
+  }
+}
+
+/* Trains `together` and each member alone; in the middle all but members 1 and 4 leave.
+ */
+static void check_ensemble(const coh_plan *plan, coh_dtype t) {
+  coh_error err;
+  void *x = random_numbers(t, 3 * BATCH * plan->d_in, 1);
+  void *y = random_numbers(t, 3 * BATCH * plan->n_out, 1);
+  const uint32_t keep[] = {1, 4};
+  size_t row = plan->P * coh_dtype_size(t);
+  training together = training_make(plan, t, 0, MEMBERS, x, y);
+  training_run(&together, 1, STEPS);
+  char *all = malloc(MEMBERS * row);
+  assert_non_null(all);
+  ok(coh_ensemble_get(together.r.e, all, &err), &err);
+  ok(coh_ensemble_compact(together.r.e, 2, keep, &err), &err);
+  ok(together.r.dev->ops->compact(together.r.dev, 2, keep, row, together.m, &err), &err);
+  ok(together.r.dev->ops->compact(together.r.dev, 2, keep, row, together.v, &err), &err);
+  for (size_t i = 0; i < 2; i++) {
+    together.lr[i] = together.lr[keep[i]];
+    together.wd[i] = together.wd[keep[i]];
+  }
+  training_run(&together, STEPS + 1, 2 * STEPS);
+  for (size_t n = 0, k = 0; n < MEMBERS; n++) {
+    training alone = training_make(plan, t, n, 1, x, y);
+    training_run(&alone, 1, STEPS);
+    assert_memory_equal(alone.r.e->params, all + n * row, row);
+    training_run(&alone, STEPS + 1, 2 * STEPS);
+    if (k < 2 && n == keep[k])
+      assert_memory_equal(alone.r.e->params, (char *)together.r.e->params + k++ * row,
+                          row);
+    training_free(&alone);
+  }
+  training_free(&together);
+  free(all), free(x), free(y);
+}
+
+static void test_ensemble_equals_members_alone(void **state) {
+  (void)state;
+  const size_t wide[] = {45, 33, 17, 10}, small[] = {2, 25, 25, 1};
+  const bool skip[] = {false, true, false};
+  for (coh_dtype t = COH_F32; t <= COH_F64; t++)
+    for (coh_act act = COH_RELU; act <= COH_G; act++) {
+      coh_error err;
+      coh_plan plan;
+      ok(coh_plan_dense(3, act % 2 ? wide : small, act, act % 3 ? NULL : skip, &plan,
+                        &err),
+         &err);
+      check_ensemble(&plan, t);
+    }
+}
+
+/* ---- misuse
+ * -------------------------------------------------------------------------------------
+ */
+
+static void test_misuse_is_refused(void **state) {
+  (void)state;
+  coh_error err;
+  coh_plan plan;
+  const size_t sizes[] = {3, 4, 2};
+  double x[30] = {0};
+  void *out;
+  ok(coh_plan_dense(2, sizes, COH_G, NULL, &plan, &err), &err);
+  rig r = rig_make(&plan, COH_F64, 2, 5);
+  assert_int_equal(coh_forward(r.e, r.w, 6, x, 0, true, &out, &err), COH_EBUG);
+  assert_int_equal(coh_forward(r.e, r.w, 5, x, 3, true, &out, &err), COH_EBUG);
+  ok(coh_forward(r.e, r.w, 5, x, 0, false, &out, &err), &err);
+  assert_int_equal(coh_backward(r.e, r.w, 5, x, 0, out, &err), COH_EBUG);
+  ok(coh_forward(r.e, r.w, 5, x, 0, true, &out, &err), &err);
+  assert_int_equal(coh_backward(r.e, r.w, 4, x, 0, out, &err), COH_EBUG);
+  ok(coh_backward(r.e, r.w, 5, x, 0, out, &err), &err);
+  coh_workspace *forward_only;
+  ok(coh_workspace_create(&plan, r.dev, 2, 5, false, &forward_only, &err), &err);
+  assert_int_equal(coh_forward(r.e, forward_only, 5, x, 0, true, &out, &err), COH_EBUG);
+  assert_int_equal(coh_workspace_bytes(&plan, COH_F64, 2, 5, false), 2 * 5 * 6 * 8);
+  assert_int_equal(coh_workspace_bytes(&plan, COH_F64, 2, 5, true),
+                   2 * 5 * (3 * 4 + 2 * 2) * 8);
+  coh_workspace_destroy(forward_only);
+  const uint32_t keep[] = {2};
+  assert_int_equal(coh_ensemble_compact(r.e, 1, keep, &err), COH_EBUG);
+  coh_workspace_destroy(NULL);
+  coh_ensemble_destroy(NULL);
+  rig_free(&r);
+}
+
+/* ---- features of one network ----------------------------------------------------- */
+
+static void test_network_apply(void **state) {
+  (void)state;
+  enum { ROWS = 1500 }; /* two chunks */
+  coh_error err;
+  coh_plan plan;
+  const size_t sizes[] = {6, 9, 5, 4};
+  ok(coh_plan_dense(3, sizes, COH_TANH, NULL, &plan, &err), &err);
+  rig r = rig_make(&plan, COH_F32, 1, ROWS);
+  void *p = random_numbers(COH_F32, plan.P, 1), *x = random_numbers(COH_F32, ROWS * 6, 1);
+  float *got = random_numbers(COH_F32, ROWS * 9, 0);
+  void *out;
+  ok(coh_ensemble_set(r.e, p, &err), &err);
+  ok(coh_forward(r.e, r.w, ROWS, x, 0, false, &out, &err), &err);
+  for (size_t l = 0; l < 3; l++) {
+    ok(coh_network_apply(&plan, r.dev, p, l, ROWS, x, got, &err), &err);
+    assert_memory_equal(got, coh_workspace_hidden(r.w, l),
+                        ROWS * sizes[l + 1] * sizeof(float));
+  }
+  assert_memory_equal(got, out, ROWS * 4 * sizeof(float));
+  assert_int_equal(coh_network_apply(&plan, r.dev, p, 3, ROWS, x, got, &err), COH_EBUG);
+  free(p), free(x), free(got);
+  rig_free(&r);
+}
+
+/* ---- plans
+ * ---------------------------------------------------------------------------------------
+ */
+
+typedef struct named {
+  const char *name;
+  size_t n_out, members, L, sizes[5];
+} named;
+
+static void test_plan_names(void **state) {
+  (void)state;
+  const named good[] = {{"dense_784_4_10", 10, 0, 2, {784, 4, 10}},
+                        {"dense_2_25_25_1", 0, 0, 3, {2, 25, 25, 1}},
+                        {"dense_3_2", 2, 0, 1, {3, 2}},
+                        {"mnist_lenet_300_100", 0, 0, 3, {784, 300, 100, 10}},
+                        {"cifar_lenet_7", 100, 0, 2, {3072, 7, 100}},
+                        {"students_mnist_lenet(10)_16", 10, 10, 2, {784, 16, 10}},
+                        {"students_cifar_lenet(3)_16_8", 5, 3, 3, {3072, 16, 8, 5}},
+                        {"students_dense(20)_10_16_1", 1, 20, 2, {10, 16, 1}}};
+  for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+    coh_error err;
+    coh_plan p;
+    size_t members;
+    ok(coh_plan_parse(good[i].name, COH_G, good[i].n_out, &p, &members, &err), &err);
+    assert_int_equal(members, good[i].members);
+    assert_int_equal(p.L, good[i].L);
+    assert_int_equal(p.d_in, good[i].sizes[0]);
+    assert_int_equal(p.n_out, good[i].sizes[p.L]);
+    for (size_t l = 0; l < p.L; l++) {
+      assert_int_equal(p.layer[l].in, good[i].sizes[l]);
+      assert_int_equal(p.layer[l].out, good[i].sizes[l + 1]);
+      assert_int_equal(p.layer[l].act, l + 1 < p.L ? COH_G : COH_IDENTITY);
+    }
+  }
+}
+
+static void test_lenet_has_the_known_size(void **state) {
+  (void)state;
+  coh_error err;
+  coh_plan p;
+  size_t members;
+  ok(coh_plan_parse("mnist_lenet_300_100", COH_RELU, 10, &p, &members, &err), &err);
+  assert_int_equal(p.P, 266610);
+  ok(coh_plan_parse("mnist_lenet_500_500_500", COH_RELU, 10, &p, &members, &err), &err);
+  assert_int_equal(p.P, 898510);
+}
+
+static void test_plan_names_refused(void **state) {
+  (void)state;
+  const char *const bad[][2] = {
+      {"resnet_20", "unknown family"},
+      {"", "unknown family"},
+      {"dense", "unknown family"},
+      {"dense_", "positive sizes"},
+      {"dense_10", "at least IN and OUT"},
+      {"dense_10__3", "positive sizes"},
+      {"dense_10_0_3", "positive sizes"},
+      {"dense_10_-4_3", "positive sizes"},
+      {"dense_10_4x_3", "positive sizes"},
+      {"dense_10_99999999999999999999_3", "positive sizes"},
+      {"dense_10_4_7", "it has 7 outputs, but the data have 3 targets"},
+      {"mnist_lenet_", "positive sizes"},
+      {"students_mnist_lenet_16", "unknown family"},
+      {"students_mnist_lenet(0)_16", "number of members"},
+      {"students_mnist_lenet(x)_16", "number of members"},
+      {"students_mnist_lenet(3_16", "number of members"},
+      {"students_mnist_lenet(3)", "at least one hidden size"},
+      {"mnist_lenet_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1",
+       "1 to 32"},
+      {"mnist_lenet_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_1_"
+       "1_3",
+       "too many layers"}};
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    coh_error err = {0};
+    coh_plan p;
+    size_t members;
+    assert_int_equal(coh_plan_parse(bad[i][0], COH_G, 3, &p, &members, &err), COH_EUSAGE);
+    assert_non_null(strstr(err.text, bad[i][0]));
+    if (!strstr(err.text, bad[i][1])) fail_msg("'%s' gave: %s", bad[i][0], err.text);
+  }
+  coh_error err;
+  coh_plan p;
+  const size_t sizes[] = {2, 3};
+  const bool skip[] = {true};
+  assert_int_equal(coh_plan_dense(1, sizes, COH_G, skip, &p, &err), COH_EUSAGE);
+}
+
+static void test_tensors(void **state) {
+  (void)state;
+  coh_error err;
+  coh_plan p;
+  coh_tensor t[3 * COH_MAX_LAYERS];
+  const size_t sizes[] = {5, 4, 3, 2};
+  const bool skip[] = {false, true, true};
+  const coh_tensor want[] = {{"fc_layers.0.weight", 2, {4, 5}, 0, 20, 0, COH_WEIGHT},
+                             {"fc_layers.0.bias", 1, {4, 1}, 20, 4, 0, COH_BIAS},
+                             {"fc_layers.1.weight", 2, {3, 4}, 24, 12, 1, COH_WEIGHT},
+                             {"fc_layers.1.bias", 1, {3, 1}, 36, 3, 1, COH_BIAS},
+                             {"fc_layers.1.skip", 2, {3, 5}, 39, 15, 1, COH_SKIP},
+                             {"fc.weight", 2, {2, 3}, 54, 6, 2, COH_WEIGHT},
+                             {"fc.bias", 1, {2, 1}, 60, 2, 2, COH_BIAS},
+                             {"fc.skip", 2, {2, 4}, 62, 8, 2, COH_SKIP}};
+  ok(coh_plan_dense(3, sizes, COH_RELU, skip, &p, &err), &err);
+  assert_int_equal(coh_plan_tensors(&p, t), 8);
+  assert_int_equal(p.P, 70);
+  for (size_t i = 0; i < 8; i++) {
+    assert_string_equal(t[i].name, want[i].name);
+    assert_int_equal(t[i].ndim, want[i].ndim);
+    assert_int_equal(t[i].dim[0], want[i].dim[0]);
+    assert_int_equal(t[i].dim[1], want[i].dim[1]);
+    assert_int_equal(t[i].offset, want[i].offset);
+    assert_int_equal(t[i].count, want[i].count);
+    assert_int_equal(t[i].layer, want[i].layer);
+    assert_int_equal(t[i].role, want[i].role);
+  }
+}
+
+/* ---- initialisation -------------------------------------------------------------- */
+
+/* Parameters in double of one member. */
+static double *initial(const coh_plan *p, uint64_t seed, uint64_t member, coh_init init,
+                       coh_init_bias bias, coh_init_fan fan, size_t members) {
+  coh_error err;
+  double *w;
+  ok(coh_alloc(&w, p->P, sizeof *w, &err), &err);
+  ok(coh_plan_init(p, seed, member, init, bias, fan, members, COH_F64, w, &err), &err);
+  return w;
+}
+
+static void check_spread(const double *w, size_t n, double std) {
+  double mean = 0, square = 0, fourth = 0;
+  for (size_t i = 0; i < n; i++) mean += w[i] / (double)n;
+  for (size_t i = 0; i < n; i++) square += w[i] * w[i] / (double)n;
+  for (size_t i = 0; i < n; i++) fourth += pow(w[i], 4) / (double)n;
+  double root_n = sqrt((double)n);
+  assert_close(mean, 0, 5 * std / root_n, "mean");
+  assert_close(sqrt(square), std,
+               5 * std * sqrt((fourth / (square * square) - 1) / 4) / root_n,
+               "standard deviation");
+}
+
+static double largest(const double *w, size_t n) {
+  double most = 0;
+  for (size_t i = 0; i < n; i++) most = fabs(w[i]) > most ? fabs(w[i]) : most;
+  return most;
+}
+
+static void test_init_spread(void **state) {
+  (void)state;
+  coh_error err;
+  coh_plan p;
+  const size_t sizes[] = {784, 300, 100, 10};
+  ok(coh_plan_dense(3, sizes, COH_RELU, NULL, &p, &err), &err);
+  double *normal =
+      initial(&p, 1, 0, COH_KAIMING_NORMAL, COH_BIAS_ZERO, COH_FAN_STUDENT, 9);
+  double *even =
+      initial(&p, 1, 0, COH_KAIMING_UNIFORM, COH_BIAS_UNIFORM, COH_FAN_STUDENT, 9);
+  double *xavier =
+      initial(&p, 1, 0, COH_XAVIER_NORMAL, COH_BIAS_ZERO, COH_FAN_STUDENT, 9);
+  double *tensor =
+      initial(&p, 1, 0, COH_KAIMING_NORMAL, COH_BIAS_ZERO, COH_FAN_TENSOR, 9);
+  for (size_t l = 0; l < 3; l++) {
+    const coh_layer *y = &p.layer[l];
+    size_t n = y->in * y->out;
+    double in = (double)y->in, out = (double)y->out;
+    check_spread(normal + y->w, n, sqrt(2 / in));
+    check_spread(even + y->w, n, sqrt(2 / in));
+    assert_true(largest(even + y->w, n) <= sqrt(6 / in));
+    assert_true(largest(even + y->w, n) > 0.97 * sqrt(6 / in));
+    check_spread(xavier + y->w, n, sqrt(2 / (in + out)));
+    check_spread(tensor + y->w, n, sqrt(2 / (out * 9)));
+    assert_true(largest(normal + y->b, y->out) == 0);
+    assert_true(largest(even + y->b, y->out) <= 1 / sqrt(in));
+    check_spread(even + y->b, y->out, 1 / sqrt(3 * in));
+  }
+  free(normal), free(even), free(xavier), free(tensor);
+}
+
+/* A pure function of seed and member: nothing else moves it, both of these do. */
+static void test_init_is_a_function_of_seed_and_member(void **state) {
+  (void)state;
+  coh_error err;
+  coh_plan p;
+  const size_t sizes[] = {20, 30, 5};
+  ok(coh_plan_dense(2, sizes, COH_RELU, NULL, &p, &err), &err);
+  for (coh_init k = COH_KAIMING_NORMAL; k <= COH_BINARY; k++) {
+    double *a = initial(&p, 1, 2, k, COH_BIAS_UNIFORM, COH_FAN_STUDENT, 3);
+    double *b = initial(&p, 1, 2, k, COH_BIAS_UNIFORM, COH_FAN_STUDENT, 77);
+    double *c = initial(&p, 1, 3, k, COH_BIAS_UNIFORM, COH_FAN_STUDENT, 3);
+    double *d = initial(&p, 2, 2, k, COH_BIAS_UNIFORM, COH_FAN_STUDENT, 3);
+    float *f = calloc(p.P, sizeof *f);
+    assert_non_null(f);
+    ok(coh_plan_init(&p, 1, 2, k, COH_BIAS_UNIFORM, COH_FAN_STUDENT, 3, COH_F32, f, &err),
+       &err);
+    assert_memory_equal(a, b, p.P * sizeof *a);
+    assert_memory_not_equal(a, c, p.P * sizeof *a);
+    assert_memory_not_equal(a, d, p.P * sizeof *a);
+    for (size_t i = 0; i < p.P; i++) assert_true(f[i] == (float)a[i]);
+    free(a), free(b), free(c), free(d), free(f);
+  }
+}
+
+/* Element (i, j) of the tall one of w [in, out] and its transpose. */
+static double tall(const double *w, size_t in, size_t out, size_t i, size_t j) {
+  return in >= out ? w[i * out + j] : w[j * out + i];
+}
+
+/* Q^T Q = 1, and Q^T A is upper triangular with a positive diagonal for the normal matrix
+ * A it came from. */
+static void check_orthogonal(const coh_layer *y, const double *w, const double *normal) {
+  size_t m = y->in > y->out ? y->in : y->out, n = y->in + y->out - m;
+  for (size_t j = 0; j < n; j++)
+    for (size_t k = 0; k < n; k++) {
+      double dot = 0, r = 0;
+      for (size_t i = 0; i < m; i++) {
+        double q = tall(w, y->in, y->out, i, j);
+        dot += q * tall(w, y->in, y->out, i, k);
+        r += q * normal[i * n + k];
+      }
+      assert_close(dot, j == k, 1e-14, "orthogonal");
+      if (j == k) assert_true(r > 0);
+      if (j > k) assert_close(r, 0, 1e-12, "triangular");
+    }
+}
+
+static void test_init_orthogonal(void **state) {
+  (void)state;
+  const size_t sizes[] = {40, 17, 60, 60, 1};
+  coh_error err;
+  coh_plan p;
+  ok(coh_plan_dense(4, sizes, COH_RELU, NULL, &p, &err), &err);
+  double *w = initial(&p, 5, 6, COH_ORTHOGONAL, COH_BIAS_ZERO, COH_FAN_STUDENT, 1);
+  double *normal =
+      initial(&p, 5, 6, COH_KAIMING_NORMAL, COH_BIAS_ZERO, COH_FAN_STUDENT, 1);
+  for (size_t l = 0; l < 4; l++) {
+    const coh_layer *y = &p.layer[l];
+    for (size_t i = 0; i < y->in * y->out; i++)
+      normal[y->w + i] *= sqrt((double)y->in / 2);
+    check_orthogonal(y, w + y->w, normal + y->w);
+  }
+  free(w), free(normal);
+}
+
+static void test_init_binary(void **state) {
+  (void)state;
+  const size_t sizes[] = {40, 30, 2};
+  coh_error err;
+  coh_plan p;
+  ok(coh_plan_dense(2, sizes, COH_RELU, NULL, &p, &err), &err);
+  double *w = initial(&p, 5, 6, COH_BINARY, COH_BIAS_ZERO, COH_FAN_STUDENT, 1);
+  double *normal =
+      initial(&p, 5, 6, COH_KAIMING_NORMAL, COH_BIAS_ZERO, COH_FAN_STUDENT, 1);
+  double mean = 0, square = 0;
+  for (size_t i = 0; i < 1200; i++) mean += normal[i] / 1200;
+  for (size_t i = 0; i < 1200; i++) square += pow(normal[i] - mean, 2) / 1199;
+  for (size_t i = 0; i < 1200; i++)
+    assert_close(w[i], copysign(sqrt(square), normal[i]), 1e-15, "binary");
+  free(w), free(normal);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_plan_names),
+      cmocka_unit_test(test_lenet_has_the_known_size),
+      cmocka_unit_test(test_plan_names_refused),
+      cmocka_unit_test(test_tensors),
+      cmocka_unit_test(test_init_spread),
+      cmocka_unit_test(test_init_is_a_function_of_seed_and_member),
+      cmocka_unit_test(test_init_orthogonal),
+      cmocka_unit_test(test_init_binary),
+      cmocka_unit_test(test_gradients),
+      cmocka_unit_test(test_every_batch_and_width),
+      cmocka_unit_test(test_ensemble_equals_members_alone),
+      cmocka_unit_test(test_misuse_is_refused),
+      cmocka_unit_test(test_network_apply)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
