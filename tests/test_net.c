@@ -312,9 +312,7 @@ static void test_ensemble_equals_members_alone(void **state) {
     }
 }
 
-/* ---- misuse
- * -------------------------------------------------------------------------------------
- */
+/* ---- misuse ---------------------------------------------------------------------- */
 
 static void test_misuse_is_refused(void **state) {
   (void)state;
@@ -372,9 +370,7 @@ static void test_network_apply(void **state) {
   rig_free(&r);
 }
 
-/* ---- plans
- * ---------------------------------------------------------------------------------------
- */
+/* ---- plans ----------------------------------------------------------------------- */
 
 typedef struct named {
   const char *name;
