@@ -128,6 +128,43 @@ static void test_gradients(void **state) {
   }
 }
 
+/* out [to] += in [from] M, M [from, to]. */
+static void add_product(size_t from, size_t to, const double *in, const double *m,
+                        double *out) {
+  for (size_t i = 0; i < from; i++)
+    for (size_t j = 0; j < to; j++) out[j] += in[i] * m[i * to + j];
+}
+
+/* The blocks of a skip lie in the order of net.h: the nearest layer first, the input
+ * last. */
+static void test_order_of_skip_blocks(void **state) {
+  (void)state;
+  const size_t sizes[] = {3, 4, 2, 5};
+  const bool skip[] = {false, true, true};
+  coh_error err;
+  coh_plan plan;
+  ok(coh_plan_dense(3, sizes, COH_TANH, skip, &plan, &err), &err);
+  rig r = rig_make(&plan, COH_F64, 1, 1);
+  double *p = random_numbers(COH_F64, plan.P, 1), *x = random_numbers(COH_F64, 3, 1);
+  double a0[4] = {0}, a1[2] = {0}, a2[5] = {0};
+  const coh_layer *l = plan.layer;
+  void *out;
+  add_product(3, 4, x, p + l[0].w, a0);
+  for (size_t i = 0; i < 4; i++) a0[i] = tanh(a0[i] + p[l[0].b + i]);
+  add_product(4, 2, a0, p + l[1].w, a1);
+  add_product(3, 2, x, p + l[1].s, a1);
+  for (size_t i = 0; i < 2; i++) a1[i] = tanh(a1[i] + p[l[1].b + i]);
+  add_product(2, 5, a1, p + l[2].w, a2);
+  add_product(4, 5, a0, p + l[2].s, a2);
+  add_product(3, 5, x, p + l[2].s + 4 * 5, a2);
+  ok(coh_ensemble_set(r.e, p, &err), &err);
+  ok(coh_forward(r.e, r.w, 1, x, 0, false, &out, &err), &err);
+  for (size_t i = 0; i < 5; i++)
+    assert_close(((double *)out)[i], a2[i] + p[l[2].b + i], 1e-14, "skip");
+  free(p), free(x);
+  rig_free(&r);
+}
+
 /* ---- a plain network in double --------------------------------------------------- */
 
 /* One hidden layer: loss (mean over B), gradient g [P] of one member. */
@@ -469,10 +506,10 @@ static void test_tensors(void **state) {
                              {"fc_layers.1.skip", 2, {3, 5}, 39, 15, 1, COH_SKIP},
                              {"fc.weight", 2, {2, 3}, 54, 6, 2, COH_WEIGHT},
                              {"fc.bias", 1, {2, 1}, 60, 2, 2, COH_BIAS},
-                             {"fc.skip", 2, {2, 4}, 62, 8, 2, COH_SKIP}};
+                             {"fc.skip", 2, {2, 9}, 62, 18, 2, COH_SKIP}};
   ok(coh_plan_dense(3, sizes, COH_RELU, skip, &p, &err), &err);
   assert_int_equal(coh_plan_tensors(&p, t), 8);
-  assert_int_equal(p.P, 70);
+  assert_int_equal(p.P, 80);
   for (size_t i = 0; i < 8; i++) {
     assert_string_equal(t[i].name, want[i].name);
     assert_int_equal(t[i].ndim, want[i].ndim);
@@ -639,6 +676,7 @@ int main(void) {
       cmocka_unit_test(test_init_orthogonal),
       cmocka_unit_test(test_init_binary),
       cmocka_unit_test(test_gradients),
+      cmocka_unit_test(test_order_of_skip_blocks),
       cmocka_unit_test(test_every_batch_and_width),
       cmocka_unit_test(test_ensemble_equals_members_alone),
       cmocka_unit_test(test_misuse_is_refused),

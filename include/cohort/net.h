@@ -58,8 +58,9 @@ size_t coh_plan_tensors(const coh_plan *, coh_tensor out[3 * COH_MAX_LAYERS]); /
  * contract). A pure function of (seed, member id): kaiming_normal N(0, 2/fan_in), kaiming_uniform
  * U(+-sqrt(6/fan_in)), xavier_normal N(0, 2/(fan_in+fan_out)), orthogonal (QR of a normal matrix,
  * columns times sign of R's diagonal), binary (sign(w) * sample std of a Kaiming normal w).
- * fan = tensor multiplies fan_in and fan_out by `members`, the reference's accident: its fan-in is h*N in every
- * layer (std sqrt(2/(h N)), h = outputs of the layer). bias: zero, or U(+-1/sqrt(fan_in)). Skips start at 0. */
+ * fan = tensor is the reference's accident: it holds a layer of all members as [in, out, N],
+ * so its fan_in is out * `members` and its fan_out in * `members` (kaiming_normal: std
+ * sqrt(2 / (out N))). bias: zero, or U(+-1/sqrt(fan_in)). Skips start at 0. */
 int coh_plan_init(const coh_plan *, uint64_t seed, uint64_t member, coh_init, coh_init_bias,
                   coh_init_fan, size_t members, coh_dtype, void *params, coh_error *err);
 

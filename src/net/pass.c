@@ -76,11 +76,20 @@ static void *at(const coh_ensemble *e, const void *base, size_t offset) {
   return (char *)base + offset * coh_dtype_size(e->dev->dtype);
 }
 
-/* What layer l reads: the input for l = -1, else a[l]; *stride between members. */
-static const void *source(const coh_workspace *w, ptrdiff_t l, size_t B, const void *x,
+/* What layer l reads: the input for l = 0, else the activation below; *stride between
+ * members. */
+static const void *source(const coh_workspace *w, size_t l, size_t B, const void *x,
                           size_t stride_x, size_t *stride) {
-  *stride = l < 0 ? stride_x : B * w->plan.layer[l].out;
-  return l < 0 ? x : w->a[l];
+  *stride = l == 0 ? stride_x : B * w->plan.layer[l].in;
+  return l == 0 ? x : w->a[l - 1];
+}
+
+/* The skip of layer l reads what the layers l - 1, l - 2, ... 0 read, one block of rows
+ * of S each. Where the block of layer `from` < l starts among the parameters. */
+static size_t skip_offset(const coh_plan *p, size_t l, size_t from) {
+  size_t rows = 0;
+  for (size_t i = from + 1; i < l; i++) rows += p->layer[i].in;
+  return p->layer[l].s + rows * p->layer[l].out;
 }
 
 /* ---- forward --------------------------------------------------------------------- */
@@ -111,12 +120,12 @@ static int forward_layer(const coh_ensemble *e, coh_workspace *w, size_t l, size
   const coh_layer *layer = &e->plan.layer[l];
   size_t stride;
   int rc;
-  const void *a = source(w, (ptrdiff_t)l - 1, B, x, stride_x, &stride);
+  const void *a = source(w, l, B, x, stride_x, &stride);
   COH_TRY(multiply(e, B, a, stride, layer->in, layer->out, layer->w, 0, w->a[l], err));
-  if (layer->skip) {
-    a = source(w, (ptrdiff_t)l - 2, B, x, stride_x, &stride);
-    COH_TRY(
-        multiply(e, B, a, stride, layer->skip_in, layer->out, layer->s, 1, w->a[l], err));
+  for (size_t from = layer->skip ? l : 0; from-- > 0;) {
+    a = source(w, from, B, x, stride_x, &stride);
+    COH_TRY(multiply(e, B, a, stride, e->plan.layer[from].in, layer->out,
+                     skip_offset(&e->plan, l, from), 1, w->a[l], err));
   }
   COH_TRY(e->dev->ops->bias_act(e->dev, layer->act, e->N, B, layer->out,
                                 at(e, e->params, layer->b), e->plan.P, w->a[l], deriv,
@@ -204,27 +213,29 @@ static int layer_grads(const coh_ensemble *e, const coh_workspace *w, size_t l, 
   const coh_layer *layer = &e->plan.layer[l];
   size_t stride;
   int rc;
-  const void *a = source(w, (ptrdiff_t)l - 1, B, x, stride_x, &stride);
+  const void *a = source(w, l, B, x, stride_x, &stride);
   COH_TRY(weight_grad(e, B, a, stride, layer->in, layer->out, layer->w, dz, err));
   COH_TRY(e->dev->ops->bias_grad(e->dev, e->N, B, layer->out, dz,
                                  at(e, e->grads, layer->b), e->plan.P, err));
-  if (layer->skip) {
-    a = source(w, (ptrdiff_t)l - 2, B, x, stride_x, &stride);
-    COH_TRY(weight_grad(e, B, a, stride, layer->skip_in, layer->out, layer->s, dz, err));
+  for (size_t from = layer->skip ? l : 0; from-- > 0;) {
+    a = source(w, from, B, x, stride_x, &stride);
+    COH_TRY(weight_grad(e, B, a, stride, e->plan.layer[from].in, layer->out,
+                        skip_offset(&e->plan, l, from), dz, err));
   }
 cleanup:
   return rc;
 }
 
-/* dz of hidden layer l from that of layer l + 1 and, through its skip, of layer l + 2. */
+/* dz of hidden layer l from that of layer l + 1 and, through skips, of those above it. */
 static int hidden_grad(const coh_ensemble *e, const coh_workspace *w, size_t l, size_t B,
                        const void *const *dz, coh_error *err) {
-  const coh_layer *next = &e->plan.layer[l + 1], *far = &e->plan.layer[l + 2];
+  const coh_layer *next = &e->plan.layer[l + 1];
   int rc;
   COH_TRY(input_grad(e, B, next->in, next->out, next->w, dz[l + 1], 0, w->dz[l], err));
-  if (l + 2 < e->plan.L && far->skip)
-    COH_TRY(
-        input_grad(e, B, far->skip_in, far->out, far->s, dz[l + 2], 1, w->dz[l], err));
+  for (size_t far = l + 2; far < e->plan.L; far++)
+    if (e->plan.layer[far].skip)
+      COH_TRY(input_grad(e, B, next->in, e->plan.layer[far].out,
+                         skip_offset(&e->plan, far, l + 1), dz[far], 1, w->dz[l], err));
   COH_TRY(e->dev->ops->act_grad(e->dev, e->N, B * next->in, w->dz[l], w->deriv[l], err));
 cleanup:
   return rc;

@@ -38,7 +38,7 @@ int coh_plan_dense(size_t L, const size_t *sizes, coh_act act, const bool *skip,
     offset = layer->b + layer->out;
     if (skip && skip[l]) {
       layer->skip = true;
-      layer->skip_in = sizes[l - 1];
+      for (size_t below = 0; below < l; below++) layer->skip_in += sizes[below];
       layer->s = offset;
       offset += layer->skip_in * layer->out;
     }
