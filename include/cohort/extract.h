@@ -51,10 +51,10 @@ static inline size_t coh_pair(size_t n, size_t i, size_t j) {
  * block-cyclic over all ranks of comm). Pairs that the Gram matrix would give to fewer
  * digits (d^2 below about (|u|^2 + |v|^2) / 100, and those next to a rounding boundary)
  * are recomputed from the difference of the vectors (cosine: |u-v|^2/2 of the normalised
- * ones), and every distance is rounded to 42 bits. So each is right to 1e-12 relative
- * (cosine: that, or the angle to 1e-15 radian, whichever is coarser) and the same bit for
- * bit on any number of ranks. COH_ENUMERIC if a component is not finite. *out is
- * allocated on rank 0, freed by the caller, NULL elsewhere. */
+ * ones), and every squared distance is rounded to 41 bits. So each is right to 1e-12
+ * relative (cosine: that, or the angle to 1e-15 radian, whichever is coarser) and the
+ * same bit for bit on any number of ranks. COH_ENUMERIC if a component is not finite.
+ * *out is allocated on rank 0, freed by the caller, NULL elsewhere. */
 int coh_distances(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
                   coh_metric metric, bool symmetric, double **out, coh_error *err);
 /* The same by plain loops, for tests: long double accumulation, no rounding. */

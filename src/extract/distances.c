@@ -7,9 +7,10 @@
  * of A'A is then made in panels of columns; each is turned into distances where it lies,
  * packed, and sent to rank 0.
  *
- * Every result is rounded to 42 bits. Where the error of the Gram matrix could reach
- * across a rounding boundary the pair is recomputed by one fixed loop. So the bits do not
- * depend on how the sums were split over ranks, and exact ties stay ties.
+ * Every squared distance is rounded to 41 bits. Where the error of the Gram matrix could
+ * reach across a rounding boundary the pair is recomputed by one fixed loop. So the bits
+ * do not depend on how the sums were split over ranks, and exact ties stay ties; squared
+ * distances of vectors of whole numbers stay exact.
  */
 #include "cohort/extract.h"
 #include "extract/scalapack.h"
@@ -19,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 64, PIECE = 1 << 20, PANEL = 1 << 24, DROPPED_BITS = 11, TAG = 71 };
+enum { BLOCK = 64, PIECE = 1 << 20, PANEL = 1 << 24, DROPPED_BITS = 12, TAG = 71 };
 
 typedef struct problem { /* told to all ranks by rank 0 */
   uint64_t n, D;         /* D: unmasked components, at least 1 */
@@ -92,11 +93,11 @@ static double distance(const gram *k, double g, size_t i, size_t j) {
   double x = s - 2 * sign * g;
   bool recompute = !(x > 1e-2 * s);
   if (!recompute) {
-    double e = 4 * sqrt((double)D) * DBL_EPSILON * s / x;
-    recompute = k->p.cosine ? near_boundary(x / 2, e) : near_boundary(sqrt(x), e / 2);
+    recompute = near_boundary(x, 4 * sqrt((double)D) * DBL_EPSILON * s / x);
   }
   if (recompute) x = square_difference(k->row + i * D, k->col + j * D, sign, D);
-  return rounded(k->p.cosine ? x / 2 : sqrt(x));
+  x = rounded(x);
+  return k->p.cosine ? x / 2 : sqrt(x);
 }
 
 /* ---- spreading the vectors ---- */

@@ -129,7 +129,8 @@ static int judge(coh_layer_work *k, group *g, coh_error *err) {
   collect(k, g);
   if (k->by_distance) COH_TRY(sign_by_medoid(k, g, err));
   COH_TRY(alignment(k, g, &c->median, err));
-  bool aligned = c->median <= 1 - cos(acos(-1) / k->opt->beta);
+  /* an angle of exactly pi/beta is not above it; medians are good to 1e-12 */
+  bool aligned = c->median <= (1 - cos(acos(-1) / k->opt->beta)) * (1 + 1e-12);
   c->state = aligned ? COH_CLUSTER_KEPT : COH_CLUSTER_UNALIGNED;
 cleanup:
   return rc;
