@@ -5,9 +5,9 @@
     oracle_extract.py DIR images   first makes the layer from Fashion-MNIST images
     oracle_extract.py DIR patches  first makes it from patches of such images
 
-Martinelli, Simsek, Gerstner, Brea, ICML 2024; every step is the shortest NumPy or SciPy way
-to say it. Files: options.txt (key=value), and raw arrays w [N, H, D], a [N, H, O], loss [N],
-mask [D] as float64; results in the same form.
+Martinelli, Simsek, Gerstner, Brea, ICML 2024; every step is the shortest NumPy or SciPy
+way to say it. Files: options.txt (key=value), and raw arrays w [N, H, D], a [N, H, O],
+loss [N], mask [D] as float64; results in the same form.
 """
 import gzip
 import os
@@ -38,7 +38,7 @@ def options():
         return dict(line.strip().split("=") for line in lines)
 
 
-# ---- layers made from real images -------------------------------------------------------
+# ---- layers made from real images ----------------------------------------------------
 
 
 def images(count):
@@ -79,7 +79,7 @@ def make_real(kind, opt):
         file.write(f"D={D}\n")
 
 
-# ---- section 4 --------------------------------------------------------------------------
+# ---- section 4 -----------------------------------------------------------------------
 
 
 def cosine(f):
