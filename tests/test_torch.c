@@ -1,0 +1,315 @@
+/* test_torch.c - whole trainings against PyTorch, from the same start on the same
+ * batches: every activation, both losses, SGD with and without momentum and Nesterov,
+ * Adam, weight decay. In float64 parameters and losses agree to rounding after 100 steps;
+ * in float32 ours is as near to the float64 result as PyTorch's float32 is.
+ *
+ * Needs the Debian package python3-torch; oracle_torch.py is the other side.
+ */
+#include "cohort/net.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "scratch.h"
+
+enum { STEPS = 100, BATCH = 64, IN = 784, OUT = 10, LAYERS = 3 };
+
+typedef struct training {
+  const char *name;
+  size_t L, sizes[LAYERS + 1];
+  coh_act act;
+  coh_loss loss;
+  coh_optimizer optimizer;
+  double lr, mu;
+  bool nesterov;
+  double wd;
+} training;
+
+static const training trainings[] = {
+    {"plain", 2, {IN, 16, OUT}, COH_RELU, COH_CROSS_ENTROPY, COH_SGD, 0.1, 0, false, 0},
+    {"momentum",
+     3,
+     {IN, 16, 12, OUT},
+     COH_LEAKY_RELU,
+     COH_MSE,
+     COH_SGD,
+     0.05,
+     0.9,
+     false,
+     1e-3},
+    {"nesterov",
+     2,
+     {IN, 16, OUT},
+     COH_SOFTPLUS,
+     COH_CROSS_ENTROPY,
+     COH_SGD,
+     0.02,
+     0.9,
+     true,
+     1e-3},
+    {"adam",
+     3,
+     {IN, 16, 12, OUT},
+     COH_GELU,
+     COH_CROSS_ENTROPY,
+     COH_ADAM,
+     1e-3,
+     0,
+     false,
+     0},
+    {"adam_decay", 2, {IN, 16, OUT}, COH_SILU, COH_MSE, COH_ADAM, 1e-3, 0, false, 1e-2},
+    {"tanh",
+     3,
+     {IN, 16, 12, OUT},
+     COH_TANH,
+     COH_CROSS_ENTROPY,
+     COH_SGD,
+     0.05,
+     0.9,
+     false,
+     0},
+    {"identity", 2, {IN, 16, OUT}, COH_IDENTITY, COH_MSE, COH_ADAM, 1e-3, 0, false, 0},
+    {"sigmoid",
+     3,
+     {IN, 16, 12, OUT},
+     COH_SIGMOID,
+     COH_MSE,
+     COH_SGD,
+     0.1,
+     0.9,
+     true,
+     1e-4},
+    {"g", 2, {IN, 16, OUT}, COH_G, COH_CROSS_ENTROPY, COH_ADAM, 1e-3, 0, false, 0}};
+enum { TRAININGS = sizeof trainings / sizeof trainings[0] };
+
+static coh_error err;
+#define OK(call)                                                                         \
+  do {                                                                                   \
+    if ((call) != COH_OK) fail_msg("%s: %s", #call, err.text);                           \
+  } while (0)
+
+/* ---- batches, the same for all ---------------------------------------------------- */
+
+static double x[STEPS * BATCH * IN], y[STEPS * BATCH * OUT];
+static int32_t labels[STEPS * BATCH];
+
+/* Representable in float32, so that both widths start from the same numbers. */
+static double number(uint64_t purpose, size_t i) {
+  return (double)(float)coh_random_normal(5, COH_RNG_TEST, purpose, i);
+}
+
+/* Targets that can be learnt: linear in a few inputs. */
+static void make_batches(void) {
+  for (size_t i = 0; i < STEPS * BATCH * IN; i++) x[i] = number(1, i);
+  for (size_t b = 0; b < STEPS * BATCH; b++) {
+    labels[b] = 0;
+    for (size_t o = 0; o < OUT; o++) {
+      y[b * OUT + o] = (double)(float)(0.5 * (x[b * IN + o] - x[b * IN + 20 + o]));
+      if (y[b * OUT + o] > y[b * OUT + (size_t)labels[b]]) labels[b] = (int32_t)o;
+    }
+  }
+}
+
+static void *in_type(coh_dtype t, const double *values, size_t n) {
+  void *out;
+  OK(coh_alloc(&out, n, coh_dtype_size(t), &err));
+  for (size_t i = 0; i < n; i++) coh_put(t, out, i, values[i]);
+  return out;
+}
+
+/* ---- our side --------------------------------------------------------------------- */
+
+static coh_plan plan_of(const training *c) {
+  coh_plan plan;
+  OK(coh_plan_dense(c->L, c->sizes, c->act, NULL, &plan, &err));
+  return plan;
+}
+
+static double *start_of(const training *c, const coh_plan *plan) {
+  float start[IN * 16 + 16 + 16 * 12 + 12 + 16 * OUT + OUT];
+  assert_true(plan->P <= sizeof start / sizeof *start);
+  double *out;
+  OK(coh_alloc(&out, plan->P, sizeof *out, &err));
+  OK(coh_plan_init(plan, 9, (uint64_t)(c - trainings), COH_KAIMING_NORMAL,
+                   COH_BIAS_UNIFORM, COH_FAN_STUDENT, 1, COH_F32, start, &err));
+  for (size_t i = 0; i < plan->P; i++) out[i] = (double)start[i];
+  return out;
+}
+
+typedef struct side {
+  coh_device *dev;
+  coh_ensemble *e;
+  coh_workspace *w;
+  void *x, *y, *m, *v;
+} side;
+
+static side side_make(const coh_plan *plan, coh_dtype t, const double *start) {
+  side s;
+  OK(coh_device_open(COH_DEVICE_CPU, t, &s.dev, &err));
+  OK(coh_ensemble_create(plan, s.dev, 1, &s.e, &err));
+  OK(coh_workspace_create(plan, s.dev, 1, BATCH, true, &s.w, &err));
+  s.x = in_type(t, x, STEPS * BATCH * IN);
+  s.y = in_type(t, y, STEPS * BATCH * OUT);
+  OK(coh_alloc(&s.m, plan->P, coh_dtype_size(t), &err));
+  OK(coh_alloc(&s.v, plan->P, coh_dtype_size(t), &err));
+  for (size_t i = 0; i < plan->P; i++) coh_put(t, s.e->params, i, start[i]);
+  return s;
+}
+
+static void side_free(side *s) {
+  free(s->x), free(s->y), free(s->m), free(s->v);
+  coh_workspace_destroy(s->w);
+  coh_ensemble_destroy(s->e);
+  coh_device_close(s->dev);
+}
+
+/* Step t, from 0. Returns the mean loss of the batch before it. */
+static double side_step(side *s, const training *c, size_t t) {
+  const coh_device_ops *ops = s->dev->ops;
+  size_t size = coh_dtype_size(s->dev->dtype);
+  const void *bx = (char *)s->x + t * BATCH * IN * size;
+  const void *by = (char *)s->y + t * BATCH * OUT * size;
+  void *out, *dout = coh_workspace_dout(s->w);
+  double loss = 0;
+  OK(coh_forward(s->e, s->w, BATCH, bx, 0, true, &out, &err));
+  if (c->loss == COH_MSE)
+    OK(ops->mse(s->dev, 1, BATCH, OUT, out, by, 1.0 / BATCH, dout, &loss, &err));
+  else
+    OK(ops->cross_entropy(s->dev, 1, BATCH, OUT, out, labels + t * BATCH, 1.0 / BATCH,
+                          dout, &loss, NULL, &err));
+  OK(coh_backward(s->e, s->w, BATCH, bx, 0, dout, &err));
+  const coh_step_args a = {.kind = c->optimizer,
+                           .nesterov = c->nesterov,
+                           .mu = c->mu,
+                           .beta1 = 0.9,
+                           .beta2 = 0.999,
+                           .eps = 1e-8,
+                           .t = t + 1,
+                           .N = 1,
+                           .P = s->e->plan.P,
+                           .lr = &c->lr,
+                           .wd = &c->wd,
+                           .w = s->e->params,
+                           .g = s->e->grads,
+                           .m = c->optimizer == COH_ADAM || c->mu != 0 ? s->m : NULL,
+                           .v = c->optimizer == COH_ADAM ? s->v : NULL};
+  OK(ops->step(s->dev, &a, &err));
+  return loss / BATCH;
+}
+
+/* Parameters at the end, then the loss of every step. */
+static double *train(const training *c, const coh_plan *plan, coh_dtype t,
+                     const double *start) {
+  double *result;
+  side s = side_make(plan, t, start);
+  OK(coh_alloc(&result, plan->P + STEPS, sizeof *result, &err));
+  for (size_t i = 0; i < STEPS; i++) result[plan->P + i] = side_step(&s, c, i);
+  for (size_t i = 0; i < plan->P; i++) result[i] = coh_get(t, s.e->params, i);
+  side_free(&s);
+  return result;
+}
+
+/* ---- the other side --------------------------------------------------------------- */
+
+static const char *file_of(const training *c, const char *what) {
+  char name[100];
+  snprintf(name, sizeof name, "%s.%s.bin", c->name, what);
+  return scratch(name);
+}
+
+static void write_case(const training *c, coh_text *cases) {
+  coh_plan plan = plan_of(c);
+  double *start = start_of(c, &plan);
+  OK(coh_file_write(file_of(c, "start"), start, plan.P * sizeof *start, &err));
+  free(start);
+  coh_text_add(cases, "%s ", c->name);
+  for (size_t l = 0; l <= c->L; l++)
+    coh_text_add(cases, "%s%zu", l ? "_" : "", c->sizes[l]);
+  coh_text_add(cases, " %s %s %s %.17g %.17g %d %.17g %d %d\n", coh_act_name(c->act),
+               c->loss == COH_MSE ? "mse" : "cross_entropy",
+               c->optimizer == COH_ADAM ? "adam" : "sgd", c->lr, c->mu, c->nesterov,
+               c->wd, STEPS, BATCH);
+}
+
+/* Writes everything and lets PyTorch train all cases. */
+static int run_oracle(void **state) {
+  if (scratch_make(state) != 0) return -1;
+  coh_text cases = {0};
+  make_batches();
+  OK(coh_file_write(scratch("x.bin"), x, sizeof x, &err));
+  OK(coh_file_write(scratch("y.bin"), y, sizeof y, &err));
+  OK(coh_file_write(scratch("labels.bin"), labels, sizeof labels, &err));
+  for (size_t i = 0; i < TRAININGS; i++) write_case(&trainings[i], &cases);
+  OK(coh_text_check(&cases, &err));
+  OK(coh_file_write(scratch("cases.txt"), cases.data, cases.len, &err));
+  coh_text_free(&cases);
+  char command[600];
+  snprintf(command, sizeof command, "/usr/bin/python3 tests/oracle_torch.py '%s'",
+           scratch_folder);
+  int status = system(command);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 3)
+    fprintf(stderr, "test_torch needs PyTorch: apt-get install python3-torch\n");
+  else if (status != 0)
+    fprintf(stderr, "test_torch: '%s' failed; run it from the root folder\n", command);
+  return status == 0 ? 0 : -1;
+}
+
+static double *read_result(const training *c, const char *type, size_t n) {
+  char *data;
+  size_t len;
+  OK(coh_file_read(file_of(c, type), &data, &len, &err));
+  assert_int_equal(len, n * sizeof(double));
+  return (double *)(void *)data;
+}
+
+/* ---- comparison ------------------------------------------------------------------- */
+
+/* Root mean square of a - b. */
+static double distance(const double *a, const double *b, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sqrt(sum / (double)n);
+}
+
+static void check_case(const training *c) {
+  coh_plan plan = plan_of(c);
+  size_t P = plan.P, n = P + STEPS;
+  double *start = start_of(c, &plan);
+  double *single = train(c, &plan, COH_F32, start),
+         *mine = train(c, &plan, COH_F64, start);
+  double *torch32 = read_result(c, "float32", n), *torch64 = read_result(c, "float64", n);
+  double moved = distance(start, torch64, P);
+  double far = distance(mine, torch64, P),
+         far_loss = distance(mine + P, torch64 + P, STEPS);
+  double ours = distance(single, torch64, P), theirs = distance(torch32, torch64, P);
+  double ours_loss = distance(single + P, torch64 + P, STEPS);
+  double theirs_loss = distance(torch32 + P, torch64 + P, STEPS);
+  if (getenv("COHORT_TEST_SHOW"))
+    print_message(
+        "%-10s moved %.2g; float64 off by %.1e, losses %.1e; float32: ours %.1e, "
+        "PyTorch %.1e, losses %.1e, %.1e\n",
+        c->name, moved, far, far_loss, ours, theirs, ours_loss, theirs_loss);
+  assert_true(moved > 1e-3);
+  if (!(far < 1e-14 && far_loss < 1e-13))
+    fail_msg("%s, float64: parameters differ by %g, losses by %g", c->name, far,
+             far_loss);
+  if (!(ours < 1.5 * theirs + 1e-8 && ours_loss < 1.5 * theirs_loss + 1e-7))
+    fail_msg("%s, float32: parameters off by %g (PyTorch %g), losses by %g (%g)", c->name,
+             ours, theirs, ours_loss, theirs_loss);
+  free(start), free(single), free(mine), free(torch32), free(torch64);
+}
+
+static void test_trainings_agree_with_pytorch(void **state) {
+  (void)state;
+  for (size_t i = 0; i < TRAININGS; i++) check_case(&trainings[i]);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_trainings_agree_with_pytorch)};
+  return cmocka_run_group_tests(tests, run_oracle, scratch_remove);
+}
