@@ -1,0 +1,197 @@
+/* manifest.c - manifest.json: which program wrote a folder, when, where, with what
+ * outcome. Uses base, comm. */
+#include "store/store_private.h"
+
+#include <hdf5.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { HOST = 64, TIME = 32, FORMAT = 1 };
+
+struct coh_manifest {
+  char path[COH_PATH];
+  char *job, *command;
+  coh_hash hash;
+  int rank, ranks;
+  char *host; /* [ranks, HOST] */
+  coh_text hosts;
+  char started[TIME];
+  long long resumed;
+};
+
+/* ---- time and place -------------------------------------------------------------- */
+
+static void now_text(char out[TIME]) {
+  time_t now = time(NULL);
+  struct tm utc;
+  strftime(out, TIME, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+}
+
+static int collect_hosts(coh_manifest *m, MPI_Comm comm, coh_error *err) {
+  int rc = COH_OK;
+  char mine[HOST] = "";
+  COH_MPI(MPI_Comm_rank(comm, &m->rank));
+  COH_MPI(MPI_Comm_size(comm, &m->ranks));
+  if (gethostname(mine, HOST - 1) != 0) rc = coh_fail_errno(err, "no host name");
+  if (rc == COH_OK) rc = coh_alloc(&m->host, (size_t)m->ranks, HOST, err);
+  COH_TRY(coh_agree(comm, rc, err));
+  COH_TRY(coh_allgather(comm, mine, HOST, m->host, (size_t)m->ranks * HOST, err));
+cleanup:
+  return rc;
+}
+
+/* Number of ranks on the host of rank r, if r is the first one there; else 0. */
+static int ranks_on(const coh_manifest *m, int r) {
+  const char *name = m->host + (size_t)r * HOST;
+  int n = 0;
+  for (int i = 0; i < m->ranks; i++)
+    if (strcmp(m->host + (size_t)i * HOST, name) == 0) {
+      if (i < r) return 0;
+      n++;
+    }
+  return n;
+}
+
+static int hosts_text(coh_manifest *m, coh_error *err) {
+  for (int r = 0; r < m->ranks; r++) {
+    int n = ranks_on(m, r);
+    if (n)
+      coh_text_add(&m->hosts, "%s%s*%d", r ? " " : "", m->host + (size_t)r * HOST, n);
+  }
+  return coh_text_check(&m->hosts, err);
+}
+
+/* ---- an earlier manifest --------------------------------------------------------- */
+
+/* First start and number of resumptions, if the manifest there is of the same runs. One
+ * that cannot be read counts as none: it is about to be replaced. */
+static void read_old(coh_manifest *m) {
+  json_error_t ignored;
+  json_t *old = json_load_file(m->path, 0, &ignored);
+  const char *hash = json_string_value(json_object_get(old, "hash"));
+  const char *started = json_string_value(json_object_get(old, "started"));
+  json_t *resumed = json_object_get(old, "resumed");
+  if (hash && strcmp(hash, m->hash.hex) == 0 && started && strlen(started) < TIME) {
+    memcpy(m->started, started, strlen(started) + 1);
+    m->resumed = json_integer_value(resumed) + 1;
+  }
+  json_decref(old);
+}
+
+/* ---- the object ------------------------------------------------------------------ */
+
+static int set_texts(coh_manifest *m, const char *path, const char *job,
+                     const coh_hash *hash, const char *command, coh_error *err) {
+  int rc = COH_OK;
+  COH_TRY(coh_format(m->path, sizeof m->path, err, "%s", path));
+  m->job = strdup(job);
+  m->command = strdup(command);
+  m->hash = *hash;
+  now_text(m->started);
+  if (!m->job || !m->command) rc = coh_fail(err, COH_ENOMEM, "no memory for a manifest");
+cleanup:
+  return rc;
+}
+
+int coh_manifest_create(const char *path, MPI_Comm comm, const char *job,
+                        const coh_hash *hash, const char *command, coh_manifest **out,
+                        coh_error *err) {
+  int rc = COH_OK;
+  coh_manifest *m = NULL;
+  *out = NULL;
+  rc = coh_alloc(&m, 1, sizeof *m, err);
+  if (rc == COH_OK) rc = set_texts(m, path, job, hash, command, err);
+  COH_TRY(coh_agree(comm, rc, err));
+  COH_TRY(collect_hosts(m, comm, err));
+  COH_TRY(coh_agree(comm, hosts_text(m, err), err));
+  if (m->rank == 0) read_old(m);
+  *out = m;
+  m = NULL;
+cleanup:
+  coh_manifest_destroy(m);
+  return rc;
+}
+
+void coh_manifest_destroy(coh_manifest *m) {
+  if (!m) return;
+  coh_text_free(&m->hosts);
+  free(m->host);
+  free(m->command);
+  free(m->job);
+  free(m);
+}
+
+const char *coh_manifest_hosts(const coh_manifest *m) {
+  return m->hosts.data;
+}
+
+/* ---- writing --------------------------------------------------------------------- */
+
+static json_t *versions(void) {
+  char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "", hdf5[32];
+  int len;
+  unsigned major = 0, minor = 0, release = 0;
+  if (MPI_Get_library_version(mpi, &len) != MPI_SUCCESS) *mpi = '\0';
+  mpi[strcspn(mpi, ",\n")] = '\0'; /* "Open MPI v4.1.4, package: ..." */
+  (void)H5get_libversion(&major, &minor, &release);
+  snprintf(hdf5, sizeof hdf5, "%u.%u.%u", major, minor, release);
+  return json_pack("{s:s, s:s, s:s, s:s, s:s}", "cohort", COH_VERSION, "git", COH_GIT,
+                   "mpi", mpi, "hdf5", hdf5, "compiler",
+#ifdef __clang__
+                   __VERSION__
+#else
+                   "gcc " __VERSION__
+#endif
+  );
+}
+
+static json_t *hosts_object(const coh_manifest *m) {
+  json_t *hosts = json_object();
+  for (int r = 0; r < m->ranks; r++) {
+    int n = ranks_on(m, r);
+    if (n)
+      json_object_set_new_nocheck(hosts, m->host + (size_t)r * HOST, json_integer(n));
+  }
+  return hosts;
+}
+
+/* Text as JSON, which must be UTF-8: other bytes are shown as '?'. */
+static json_t *text_value(const char *text) {
+  json_t *value = json_string(text);
+  if (value) return value;
+  char *copy = strdup(text);
+  for (char *c = copy; c && *c; c++)
+    if (*c & 0x80) *c = '?';
+  value = copy ? json_string(copy) : NULL;
+  free(copy);
+  return value;
+}
+
+static json_t *whole(const coh_manifest *m, const char *status) {
+  char ended[TIME];
+  now_text(ended);
+  bool running = strcmp(status, "running") == 0;
+  return json_pack("{s:i, s:s, s:s, s:s, s:o, s:s, s:o, s:I, s:i, s:o, s:o}", "format",
+                   FORMAT, "job", m->job, "hash", m->hash.hex, "status", status,
+                   "command", text_value(m->command), "started", m->started, "ended",
+                   running ? json_null() : json_string(ended), "resumed",
+                   (json_int_t)m->resumed, "ranks", m->ranks, "hosts", hosts_object(m),
+                   "versions", versions());
+}
+
+int coh_manifest_write(coh_manifest *m, const char *status, coh_error *err) {
+  if (m->rank != 0) return COH_OK;
+  int rc = COH_OK;
+  json_t *root = whole(m, status);
+  char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+  if (text)
+    rc = coh_file_write(m->path, text, strlen(text), err);
+  else
+    rc = coh_fail(err, COH_ENOMEM, "cannot put '%s' together", m->path);
+  free(text);
+  json_decref(root);
+  return rc;
+}

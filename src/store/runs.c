@@ -1,0 +1,261 @@
+/* runs.c - runs.csv: one row a run, its parameters, then its measures. Uses base, config.
+ */
+#include "store/store_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- measures -------------------------------------------------------------------- */
+
+int coh_measures_add(coh_measures *m, const char *name, double value, coh_error *err) {
+  for (size_t i = 0; i < m->n; i++)
+    if (strcmp(m->item[i].name, name) == 0) {
+      m->item[i].value = value;
+      return COH_OK;
+    }
+  coh_measure *more = realloc(m->item, (m->n + 1) * sizeof *more);
+  if (more) m->item = more;
+  char *copy = more ? strdup(name) : NULL;
+  if (!copy) return coh_fail(err, COH_ENOMEM, "no memory for a measure");
+  m->item[m->n++] = (coh_measure){copy, value};
+  return COH_OK;
+}
+
+void coh_measures_free(coh_measures *m) {
+  for (size_t i = 0; i < m->n; i++) free(m->item[i].name);
+  free(m->item);
+  *m = (coh_measures){0};
+}
+
+/* ---- one row as pairs ------------------------------------------------------------ */
+
+/* Column and value of each cell of a row, or, with `value` NULL, names of columns. */
+typedef struct pair {
+  char *name, *value;
+} pair;
+
+/* What tells two rows apart. */
+static const char *const key_name[] = {"hash", "experiment.seed", "clustering"};
+
+enum { N_KEY = sizeof key_name / sizeof *key_name };
+
+typedef struct pairs {
+  size_t n, cap;
+  pair *item;
+  const char *key[N_KEY]; /* of a row: values of these columns */
+} pairs;
+
+static void pairs_free(pairs *p) {
+  for (size_t i = 0; i < p->n; i++) {
+    free(p->item[i].name);
+    free(p->item[i].value);
+  }
+  free(p->item);
+  *p = (pairs){0};
+}
+
+static int pairs_add(pairs *p, const char *name, const char *value, coh_error *err) {
+  if (p->n == p->cap) {
+    size_t cap = p->cap ? 2 * p->cap : 64;
+    pair *more = realloc(p->item, cap * sizeof *more);
+    if (!more) return coh_fail(err, COH_ENOMEM, "no memory for a row of runs.csv");
+    p->item = more;
+    p->cap = cap;
+  }
+  pair new = {strdup(name), value ? strdup(value) : NULL};
+  p->item[p->n++] = new;
+  if (new.name && (new.value || !value)) return COH_OK;
+  return coh_fail(err, COH_ENOMEM, "no memory for a row of runs.csv");
+}
+
+/* Value of the column; NULL if there is none. */
+static const char *pairs_get(const pairs *p, const char *name) {
+  for (size_t i = 0; i < p->n; i++)
+    if (strcmp(p->item[i].name, name) == 0) return p->item[i].value;
+  return NULL;
+}
+
+static bool pairs_has(const pairs *p, const char *name) {
+  for (size_t i = 0; i < p->n; i++)
+    if (strcmp(p->item[i].name, name) == 0) return true;
+  return false;
+}
+
+static int add_param(pairs *p, const coh_config *cfg, const coh_param *param,
+                     coh_error *err) {
+  int rc = COH_OK;
+  char name[128];
+  coh_text value = {0};
+  COH_TRY(coh_format(name, sizeof name, err, "%s.%s", param->section, param->key));
+  coh_param_value(cfg, param, &value);
+  COH_TRY(coh_text_check(&value, err));
+  COH_TRY(pairs_add(p, name, value.data ? value.data : "", err));
+cleanup:
+  coh_text_free(&value);
+  return rc;
+}
+
+static int add_params(pairs *p, const coh_config *cfg, coh_error *err) {
+  int rc = COH_OK;
+  size_t n;
+  const coh_param *param = coh_params(&n);
+  for (size_t i = 0; i < n; i++)
+    if (param[i].scope != COH_SCOPE_NONE && param[i].jobs >> cfg->experiment.job & 1)
+      COH_TRY(add_param(p, cfg, param + i, err));
+cleanup:
+  return rc;
+}
+
+/* `folder` without the sweep's path in front. */
+static const char *relative(const char *folder, const char *sweep) {
+  size_t n = strlen(sweep);
+  return strncmp(folder, sweep, n) == 0 && folder[n] == '/' ? folder + n + 1 : folder;
+}
+
+static int row_pairs(const char *sweep, const coh_row *row, pairs *p, coh_error *err) {
+  int rc = COH_OK;
+  char text[32];
+  COH_TRY(add_params(p, row->cfg, err));
+  COH_TRY(pairs_add(p, "hash", row->run.hex, err));
+  COH_TRY(pairs_add(p, "clustering", row->clustering.hex, err));
+  COH_TRY(pairs_add(p, "folder", relative(row->folder, sweep), err));
+  COH_TRY(pairs_add(p, "status", row->status, err));
+  for (size_t i = 0; row->measures && i < row->measures->n; i++)
+    COH_TRY(pairs_add(p, row->measures->item[i].name,
+                      coh_real_text(row->measures->item[i].value, text), err));
+  COH_TRY(pairs_add(p, "time_s", coh_real_text(row->seconds, text), err));
+  COH_TRY(pairs_add(p, "hosts", row->hosts, err));
+  for (int i = 0; i < N_KEY; i++) p->key[i] = pairs_get(p, key_name[i]);
+cleanup:
+  return rc;
+}
+
+/* ---- the file -------------------------------------------------------------------- */
+
+/* The old file, if there is one, and where the key stands in it. */
+static int read_old(const char *path, coh_table *old, size_t at[N_KEY], coh_error *err) {
+  if (!coh_file_exists(path)) return COH_OK;
+  int rc = coh_table_read(path, old, err);
+  for (int i = 0; i < N_KEY && rc == COH_OK; i++) {
+    at[i] = coh_table_column(old, key_name[i]);
+    if (at[i] == old->n_col)
+      rc = coh_fail(err, COH_EDATA, "%s: it has no column '%s': not a table of runs",
+                    path, key_name[i]);
+  }
+  return rc;
+}
+
+static bool is_row(const coh_table *t, const size_t at[N_KEY], size_t r,
+                   const pairs *new) {
+  for (int i = 0; i < N_KEY; i++)
+    if (strcmp(t->cell[r * t->n_col + at[i]], new->key[i]) != 0) return false;
+  return true;
+}
+
+static bool same_row(const pairs *a, const pairs *b) {
+  for (int i = 0; i < N_KEY; i++)
+    if (strcmp(a->key[i], b->key[i]) != 0) return false;
+  return true;
+}
+
+/* Columns of the old table, then those of the new rows that it does not have. */
+static int unite_columns(const coh_table *old, size_t n, const pairs *new, pairs *columns,
+                         coh_error *err) {
+  int rc = COH_OK;
+  for (size_t i = 0; i < old->n_col; i++)
+    COH_TRY(pairs_add(columns, old->col[i], NULL, err));
+  for (size_t r = 0; r < n; r++)
+    for (size_t i = 0; i < new[r].n; i++)
+      if (!pairs_has(columns, new[r].item[i].name))
+        COH_TRY(pairs_add(columns, new[r].item[i].name, NULL, err));
+cleanup:
+  return rc;
+}
+
+static void add_new(coh_text *out, const pairs *columns, const pairs *row) {
+  for (size_t i = 0; i < columns->n; i++) {
+    const char *cell = pairs_get(row, columns->item[i].name);
+    if (i) coh_text_add(out, ",");
+    if (cell) coh_csv_cell(out, cell);
+  }
+  coh_text_add(out, "\n");
+}
+
+/* Old columns come first, in their order. */
+static void add_old(coh_text *out, const pairs *columns, const coh_table *old, size_t r) {
+  for (size_t i = 0; i < columns->n; i++) {
+    if (i) coh_text_add(out, ",");
+    if (i < old->n_col) coh_csv_cell(out, old->cell[r * old->n_col + i]);
+  }
+  coh_text_add(out, "\n");
+}
+
+/* Old rows in their places, replaced where there is a new one, then the other new ones.
+ */
+static void merge(const coh_table *old, const size_t at[N_KEY], size_t n,
+                  const pairs *new, bool *used, const pairs *columns, coh_text *out) {
+  for (size_t i = 0; i < columns->n; i++) {
+    if (i) coh_text_add(out, ",");
+    coh_csv_cell(out, columns->item[i].name);
+  }
+  coh_text_add(out, "\n");
+  for (size_t r = 0; r < old->n_row; r++) {
+    size_t i = 0;
+    while (i < n && (used[i] || !is_row(old, at, r, new + i))) i++;
+    if (i < n) {
+      used[i] = true;
+      add_new(out, columns, new + i);
+    } else {
+      add_old(out, columns, old, r);
+    }
+  }
+  for (size_t i = 0; i < n; i++)
+    if (!used[i]) add_new(out, columns, new + i);
+}
+
+static int check_distinct(size_t n, const pairs *new, coh_error *err) {
+  for (size_t i = 0; i < n; i++)
+    for (size_t k = 0; k < i; k++)
+      if (same_row(new + i, new + k))
+        return coh_fail(err, COH_EBUG, "runs.csv: two rows of the run %s", new[i].key[0]);
+  return COH_OK;
+}
+
+static int put_locked(const char *path, size_t n, const pairs *new, coh_error *err) {
+  int rc = COH_OK;
+  coh_table old = {0};
+  pairs columns = {0};
+  coh_text text = {0};
+  bool *used = NULL;
+  size_t at[N_KEY] = {0};
+  COH_TRY(coh_alloc(&used, n, sizeof *used, err));
+  COH_TRY(read_old(path, &old, at, err));
+  COH_TRY(unite_columns(&old, n, new, &columns, err));
+  merge(&old, at, n, new, used, &columns, &text);
+  COH_TRY(coh_text_check(&text, err));
+  COH_TRY(coh_file_write(path, text.data, text.len, err));
+cleanup:
+  free(used);
+  coh_text_free(&text);
+  pairs_free(&columns);
+  coh_table_free(&old);
+  return rc;
+}
+
+int coh_runs_put(const char *sweep, size_t n, const coh_row *rows, coh_error *err) {
+  int rc = COH_OK, lock = -1;
+  char path[COH_PATH];
+  pairs *new = NULL;
+  if (n == 0) return COH_OK;
+  COH_TRY(coh_format(path, sizeof path, err, "%s/runs.csv", sweep));
+  COH_TRY(coh_alloc(&new, n, sizeof *new, err));
+  for (size_t i = 0; i < n; i++) COH_TRY(row_pairs(sweep, rows + i, new + i, err));
+  COH_TRY(check_distinct(n, new, err));
+  COH_TRY(coh_lock_take(sweep, true, NULL, &lock, err));
+  COH_TRY(put_locked(path, n, new, err));
+cleanup:
+  coh_lock_release(lock);
+  for (size_t i = 0; new &&i < n; i++) pairs_free(new + i);
+  free(new);
+  return rc;
+}
