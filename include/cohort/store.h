@@ -25,9 +25,8 @@ int coh_sweep_folder(const char *results, const char *name, size_t k, size_t n, 
                      size_t size, coh_error *err);
 
 enum { COH_LABEL = 81 };
-/* A text made fit for a file name: of [A-Za-z0-9._-], other characters in a row as one
- * '_', none of "._-" at the start, at most 80 bytes, "run" if nothing is left. Returns
- * out. */
+/* A text made fit for a file name: of [A-Za-z0-9.-] and single '_' for all else, none of
+ * "._-" at the start, at most 80 bytes, "run" if nothing is left. Returns out. */
 char *coh_label(const char *text, char out[COH_LABEL]);
 
 /* A run's folder, made, checked and locked. */

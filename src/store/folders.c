@@ -22,7 +22,7 @@ char *coh_label(const char *text, char out[COH_LABEL]) {
   for (const char *c = text; *c && n < COH_LABEL - 1; c++) {
     char kept = is_plain(*c) || *c == '.' || *c == '-' ? *c : '_';
     if (n == 0 && !is_plain(kept)) continue;
-    if (kept == '_' && *c != '_' && out[n - 1] == '_') continue;
+    if (kept == '_' && out[n - 1] == '_') continue;
     out[n++] = kept;
   }
   while (n > 0 && out[n - 1] == '_') n--; /* the bracket that closed a name */
