@@ -10,17 +10,6 @@
 /* ---- one layer
  * -------------------------------------------------------------------------------- */
 
-static int check_gamma(const extraction *x, coh_error *err) {
-  const coh_config *cfg = &x->job->cfg;
-  double least = floor(cfg->extraction.gamma * (double)x->N);
-  if (least >= 2) return COH_OK;
-  return coh_fail(
-      err, COH_EUSAGE,
-      "%s: extraction.gamma = %g with %zu students asks for clusters of %g: "
-      "gamma * students must be at least 2; use more students or a larger gamma",
-      cfg->file, cfg->extraction.gamma, x->N, least);
-}
-
 /* Clusters layer 0 of the upper students; *c on rank 0, shape and vectors added to
  * `found` on every rank. */
 static int cluster(extraction *x, coh_clustering **c, coh_error *err) {
@@ -127,21 +116,22 @@ static int train(extraction *x, const char *name, const coh_plan *plan, size_t N
                  const coh_dataset *data, double lr_factor, const double *start,
                  double **params, double *loss, coh_error *err) {
   int rc;
-  char title[96], model[96], checkpoint[96];
+  char model[96], checkpoint[96], metrics[96];
   void *first = NULL;
   coh_trainer *t = NULL;
   coh_text identity = {0};
-  stage s = {.title = title,
+  stage s = {.title = name,
              .folder = x->folder,
              .model = model,
              .checkpoint = checkpoint,
-             .metrics = x->metrics,
+             .metrics = metrics,
+             .derived = true,
              .plan = *plan,
              .N = N,
              .train = data};
-  COH_TRY(coh_format(title, sizeof title, err, "%s", name));
   COH_TRY(coh_format(model, sizeof model, err, "%s.h5", name));
   COH_TRY(coh_format(checkpoint, sizeof checkpoint, err, "%s.checkpoint.h5", name));
+  COH_TRY(coh_format(metrics, sizeof metrics, err, "%s.metrics.csv", name));
   coh_text_add(&identity, "%s %s", x->identity, name);
   COH_TRY(coh_text_check(&identity, err));
   s.identity = identity.data;
@@ -292,7 +282,6 @@ int extraction_run(extraction *x, coh_error *err) {
   int rc;
   x->found.act = x->upper.layer[0].act;
   x->found.linear = coh_symmetry_is_even_linear(x->sym);
-  COH_TRY(check_gamma(x, err));
   while (x->upper.L >= 2) {
     layer_report *report = &x->layer[x->n_layers++];
     report->H = x->upper.layer[0].out;

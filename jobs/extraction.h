@@ -20,7 +20,6 @@ typedef struct extraction {
   const coh_dataset *query;
   const char *folder;
   const char *identity; /* of run and clustering, for checkpoints */
-  coh_metrics *metrics;
   coh_symmetry sym;
   size_t N; /* students */
   /* The students from the layer in hand upwards, and the data they read. */

@@ -20,6 +20,8 @@ typedef struct job {
 
 int job_train(job *, coh_error *);
 int job_extract(job *, coh_error *);
+/* `cohort show`: hashes, folder, then every parameter. Needs no MPI. */
+int job_describe(const job *, coh_text *out, coh_error *);
 
 /* ---- progress.c
  * ------------------------------------------------------------------------- */
@@ -31,7 +33,7 @@ typedef struct progress {
   bool open;         /* a rewritten line awaits its newline */
   double last;
 } progress;
-void progress_begin(progress *, const job *, const char *stage);
+void progress_begin(progress *, const job *, const char *title);
 void progress_epoch(progress *, const coh_train_status *);
 /* Last state as a line that stays. */
 void progress_end(progress *, const coh_train_status *);
@@ -46,14 +48,15 @@ bool job_was_asked_to_stop(void);
 /* ---- stage.c: one training with its files
  * --------------------------------------------------- */
 
-/* A training that leaves <folder>/<name>.h5 (the model), its checkpoint, and metrics. */
+/* A training and the files in `folder` that it leaves. */
 typedef struct stage {
   const char *title;      /* for people: "teacher" */
   const char *folder;     /* exists */
   const char *model;      /* file name of the model: "model.h5" */
   const char *checkpoint; /* file name of the checkpoint */
+  const char *metrics;    /* file name of the metrics, written with every checkpoint */
   const char *identity;   /* text that a checkpoint must carry: hashes and stage */
-  coh_metrics *metrics;   /* rank 0; written with every checkpoint */
+  bool derived; /* start anew over a checkpoint of another identity (else: error) */
   coh_plan plan;
   size_t N;
   const coh_dataset *train, *test;

@@ -22,16 +22,11 @@ bool progress_on_terminal(void) {
   return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
 }
 
-void progress_begin(progress *p, const job *j, const char *stage) {
-  *p = (progress){.stage = stage};
+void progress_begin(progress *p, const job *j, const char *title) {
+  *p = (progress){.stage = title};
   p->on = j->grid.rank == 0 && !j->cfg.experiment.quiet;
   p->terminal = p->on && progress_on_terminal();
   p->last = coh_seconds();
-}
-
-static int by_value(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
 }
 
 /* "loss 1.2e-5" or "loss best .. median .. worst .." over the members that did not fail.
@@ -43,11 +38,11 @@ static void add_losses(coh_text *line, const coh_train_status *s) {
   if (coh_alloc(&loss, s->N, sizeof *loss, &err)) return;
   for (size_t i = 0; i < s->N; i++)
     if (isfinite(s->member[i].loss)) loss[n++] = s->member[i].loss;
-  qsort(loss, n, sizeof *loss, by_value);
+  coh_sort(loss, n);
   if (n == 1) coh_text_add(line, "  loss %.3g", loss[0]);
   if (n > 1)
     coh_text_add(line, "  loss %.2e best, %.2e median, %.2e worst", loss[0],
-                 (loss[(n - 1) / 2] + loss[n / 2]) / 2, loss[n - 1]);
+                 coh_median_of_sorted(loss, n), loss[n - 1]);
   free(loss);
 }
 
@@ -78,7 +73,7 @@ static void print_line(progress *p, const coh_train_status *s, bool last) {
   coh_text_add(&line, "%s  ep %llu/%llu", p->stage, (unsigned long long)(s->step / L),
                (unsigned long long)((s->end + L - 1) / L));
   add_losses(&line, s);
-  if (s->N > 1) coh_text_add(&line, "  %zu/%zu training", s->active, s->N);
+  if (s->N > 1 && !last) coh_text_add(&line, "  %zu/%zu training", s->active, s->N);
   add_rate(&line, s);
   if (last)
     coh_text_add(&line, "  %.1f s", s->seconds);

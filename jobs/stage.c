@@ -2,6 +2,7 @@
  * and metrics while it runs, the model at its end. Every job trains through here. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "job.h"
 
@@ -12,6 +13,7 @@ static const char checkpoint_kind[] = "checkpoint";
 typedef struct stage_run {
   const job *job;
   const stage *stage;
+  coh_metrics *metrics; /* rank 0 */
   progress progress;
 } stage_run;
 
@@ -28,7 +30,7 @@ static int on_metric(void *ctx, uint64_t step, const char *name, size_t N,
   int rc = COH_OK;
   if (r->job->grid.rank != 0) return COH_OK;
   for (size_t n = 0; n < N && !rc; n++)
-    rc = coh_metrics_add(r->stage->metrics, step, name, n, values[n], err);
+    rc = coh_metrics_add(r->metrics, step, name, n, values[n], err);
   return rc;
 }
 
@@ -52,7 +54,7 @@ static int on_save(void *ctx, coh_trainer *t, coh_error *err) {
   int rc = COH_OK;
   coh_archive *a = NULL;
   char path[COH_PATH];
-  if (r->job->grid.rank == 0) rc = coh_metrics_write(s->metrics, err);
+  if (r->job->grid.rank == 0) rc = coh_metrics_write(r->metrics, err);
   COH_TRY(coh_agree(r->job->grid.world, rc, err));
   COH_TRY(stage_path(s, s->checkpoint, path, err));
   COH_TRY(coh_archive_create(path, checkpoint_kind, CHECKPOINT_FORMAT, r->job->grid.world,
@@ -69,34 +71,34 @@ cleanup:
 /* ---- start and end
  * ------------------------------------------------------------------------ */
 
-static int resume(const job *j, const stage *s, const char *path, coh_trainer *t,
-                  coh_error *err) {
-  int rc;
-  coh_archive *a = NULL;
-  char *identity = NULL;
-  coh_train_status status;
-  COH_TRY(
-      coh_archive_open(path, checkpoint_kind, CHECKPOINT_FORMAT, j->grid.world, &a, err));
-  COH_TRY(coh_archive_get_text(a, "identity", &identity, err));
-  if (strcmp(identity, s->identity) != 0) {
-    rc = coh_fail(
-        err, COH_EDATA,
-        "%s is a checkpoint of another configuration: it holds \"%s\", this run is "
-        "\"%s\"; move it away to start anew",
-        path, identity, s->identity);
-    goto cleanup;
+/* ---- metrics --------------------------------------------------------------------- */
+
+static int open_metrics(stage_run *r, coh_error *err) {
+  int rc = COH_OK;
+  char path[COH_PATH];
+  if (r->job->grid.rank == 0) {
+    rc = stage_path(r->stage, r->stage->metrics, path, err);
+    if (!rc) rc = coh_metrics_open(path, &r->metrics, err);
   }
-  COH_TRY(coh_trainer_restore(t, a, s->further, err));
-  coh_trainer_status(t, &status);
-  if (j->grid.rank == 0) coh_metrics_truncate(s->metrics, status.step);
-  if (status.active > 0 && status.step < status.end)
-    coh_say(&j->sink, COH_INFO, "%s: going on at step %llu of %llu", s->title,
-            (unsigned long long)status.step, (unsigned long long)status.end);
+  return coh_agree(r->job->grid.world, rc, err);
+}
+
+/* Those of another training that this one takes the place of. */
+static int forget_metrics(stage_run *r, coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  COH_TRY(stage_path(r->stage, r->stage->metrics, path, err));
+  if (r->job->grid.rank == 0) {
+    coh_metrics_close(r->metrics);
+    r->metrics = NULL;
+    unlink(path);
+  }
+  COH_TRY(open_metrics(r, err));
 cleanup:
-  free(identity);
-  coh_archive_abandon(a);
   return rc;
 }
+
+/* ---- start and end ----------------------------------------------------------------- */
 
 static int start_anew(const job *j, const stage *s, coh_trainer *t, coh_error *err) {
   if (!s->start) return coh_trainer_init(t, &j->cfg, 0, err);
@@ -106,21 +108,56 @@ static int start_anew(const job *j, const stage *s, coh_trainer *t, coh_error *e
   return coh_trainer_set(t, (const char *)s->start + first * row, err);
 }
 
+static int resume(stage_run *r, const char *path, coh_trainer *t, coh_error *err) {
+  int rc;
+  const job *j = r->job;
+  const stage *s = r->stage;
+  coh_archive *a = NULL;
+  char *identity = NULL;
+  coh_train_status status;
+  COH_TRY(
+      coh_archive_open(path, checkpoint_kind, CHECKPOINT_FORMAT, j->grid.world, &a, err));
+  COH_TRY(coh_archive_get_text(a, "identity", &identity, err));
+  bool other = strcmp(identity, s->identity) != 0;
+  if (other && s->derived) {
+    COH_TRY(forget_metrics(r, err));
+    COH_TRY(start_anew(j, s, t, err));
+    goto cleanup;
+  }
+  if (other) {
+    rc = coh_fail(
+        err, COH_EDATA,
+        "%s is a checkpoint of another configuration: it holds \"%s\", this run is "
+        "\"%s\"; move it away to start anew",
+        path, identity, s->identity);
+    goto cleanup;
+  }
+  COH_TRY(coh_trainer_restore(t, a, s->further, err));
+  coh_trainer_status(t, &status);
+  if (j->grid.rank == 0) coh_metrics_truncate(r->metrics, status.step);
+  if (status.active > 0 && status.step < status.end)
+    coh_say(&j->sink, COH_INFO, "%s: going on at step %llu of %llu", s->title,
+            (unsigned long long)status.step, (unsigned long long)status.end);
+cleanup:
+  free(identity);
+  coh_archive_abandon(a);
+  return rc;
+}
+
 /* Rank 0 looks, so that all ranks take the same way. */
-static int find_checkpoint(const job *j, const char *path, bool *there, coh_error *err) {
+static int rank0_has(const job *j, const char *path, bool *there, coh_error *err) {
   int64_t found = j->grid.rank == 0 && coh_file_exists(path);
   int rc = coh_allmax(j->grid.world, &found, err);
   *there = found != 0;
   return rc;
 }
 
-static int save_model(const job *j, const stage *s, coh_trainer *t, coh_error *err) {
+static int save_model(const job *j, const stage *s, const char *path, coh_trainer *t,
+                      coh_error *err) {
   int rc;
-  char path[COH_PATH];
   void *params = NULL;
   size_t first, count;
   coh_trainer_block(t, &first, &count);
-  COH_TRY(stage_path(s, s->model, path, err));
   COH_TRY(coh_alloc(&params, count * s->plan.P, coh_dtype_size(s->train->dtype), err));
   COH_TRY(coh_trainer_get(t, params, err));
   if (j->grid.replica_rank > 0) count = 0;
@@ -151,11 +188,41 @@ static int count_failed(const job *j, const stage *s, const coh_trainer *t,
   return COH_OK;
 }
 
-int stage_train(const job *j, coh_device *dev, const stage *s, coh_trainer **out,
-                coh_error *err) {
+static int begin(stage_run *r, coh_trainer *t, coh_error *err) {
   int rc;
   char path[COH_PATH];
   bool there;
+  COH_TRY(open_metrics(r, err));
+  COH_TRY(stage_path(r->stage, r->stage->checkpoint, path, err));
+  COH_TRY(rank0_has(r->job, path, &there, err));
+  if (there)
+    COH_TRY(resume(r, path, t, err));
+  else
+    COH_TRY(start_anew(r->job, r->stage, t, err));
+  progress_begin(&r->progress, r->job, r->stage->title);
+cleanup:
+  return rc;
+}
+
+/* Saves the model, unless a finished run was only looked at again. */
+static int end(stage_run *r, coh_trainer *t, coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  bool there;
+  coh_train_status status;
+  coh_trainer_status(t, &status);
+  if (status.steps > 0) progress_end(&r->progress, &status);
+  COH_TRY(stage_path(r->stage, r->stage->model, path, err));
+  COH_TRY(rank0_has(r->job, path, &there, err));
+  if (status.steps > 0 || !there) COH_TRY(save_model(r->job, r->stage, path, t, err));
+  COH_TRY(count_failed(r->job, r->stage, t, err));
+cleanup:
+  return rc;
+}
+
+int stage_train(const job *j, coh_device *dev, const stage *s, coh_trainer **out,
+                coh_error *err) {
+  int rc;
   coh_trainer *t = NULL;
   stage_run r = {.job = j, .stage = s};
   coh_train_hooks hooks = {.ctx = &r,
@@ -169,19 +236,13 @@ int stage_train(const job *j, coh_device *dev, const stage *s, coh_trainer **out
   *out = NULL;
   COH_TRY(coh_trainer_create(&j->grid, dev, &s->plan, s->N, s->train, s->test, &s->spec,
                              &hooks, &t, err));
-  COH_TRY(stage_path(s, s->checkpoint, path, err));
-  COH_TRY(find_checkpoint(j, path, &there, err));
-  COH_TRY(there ? resume(j, s, path, t, err) : start_anew(j, s, t, err));
-  progress_begin(&r.progress, j, s->title);
+  COH_TRY(begin(&r, t, err));
   COH_TRY(coh_trainer_run(t, err));
-  coh_train_status status;
-  coh_trainer_status(t, &status);
-  if (status.steps > 0) progress_end(&r.progress, &status);
-  COH_TRY(save_model(j, s, t, err));
-  COH_TRY(count_failed(j, s, t, err));
+  COH_TRY(end(&r, t, err));
   *out = t;
   t = NULL;
 cleanup:
   coh_trainer_destroy(t);
+  coh_metrics_close(r.metrics);
   return rc;
 }

@@ -90,6 +90,11 @@ int coh_format(char *out, size_t size, coh_error *err, const char *format, ...)
  * two. `out` holds at least 32 bytes. Returns `out`. */
 char *coh_real_text(double v, char *out);
 
+/* Sorts numbers ascending; none may be NaN. */
+void coh_sort(double *v, size_t n);
+/* Middle one, or mean of the middle two; n >= 1. */
+double coh_median_of_sorted(const double *v, size_t n);
+
 /* ---- messages from the library to the job ------------------------------------------ */
 
 typedef enum coh_level { COH_INFO, COH_WARN } coh_level;

@@ -1,0 +1,346 @@
+/* extract.c - job = extract: a teacher's parameters from its answers
+ * (Expand-and-Cluster). Students are trained once for a run hash; each clustering of them
+ * has a folder of its own, so that changing [extraction] alone trains no student again.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "extraction.h"
+#include "run.h"
+
+/* ---- what names a clustering
+ * ------------------------------------------------------------- */
+
+static bool mask_is_file(const coh_config *cfg) {
+  return strcmp(cfg->extraction.mask, "none") != 0 &&
+         strcmp(cfg->extraction.mask, "auto") != 0;
+}
+
+static int mask_path(const coh_config *cfg, char *out, coh_error *err) {
+  if (mask_is_file(cfg))
+    return coh_config_path(cfg, cfg->extraction.mask, out, COH_PATH, err);
+  return coh_format(out, COH_PATH, err, "%s", cfg->extraction.mask);
+}
+
+static int clustering_hash(const coh_config *cfg, coh_hash *out, coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  coh_hash mask = {""};
+  if (mask_is_file(cfg)) {
+    COH_TRY(mask_path(cfg, path, err));
+    COH_TRY(coh_hash_file(path, &mask, err));
+  }
+  COH_TRY(coh_config_hash(cfg, COH_SCOPE_CLUSTERING, mask.hex, out, err));
+cleanup:
+  return rc;
+}
+
+/* ---- students
+ * --------------------------------------------------------------------------------- */
+
+/* The run of the students and what it is made of. */
+typedef struct students {
+  run run;
+  coh_device *dev;
+  teacher teacher;
+  coh_dataset query;
+  coh_plan plan;
+  size_t N;
+  coh_trainer *trainer;
+} students;
+
+static void students_free(students *s, int rc) {
+  coh_trainer_destroy(s->trainer);
+  run_close(&s->run, rc);
+  coh_dataset_free(&s->query);
+  teacher_free(&s->teacher);
+  coh_device_close(s->dev);
+}
+
+static int students_plan(const job *j, students *s, coh_error *err) {
+  const coh_config *cfg = &j->cfg;
+  int rc = coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, s->query.n_out,
+                          &s->plan, &s->N, err);
+  if (rc) return coh_explain(err, "%s: model.name = %s", cfg->file, cfg->model.name);
+  if (s->N == 0)
+    return coh_fail(err, COH_EUSAGE,
+                    "%s: model.name = %s names one network; an extraction needs several "
+                    "students, as students_mnist_lenet(10)_16",
+                    cfg->file, cfg->model.name);
+  if (s->plan.d_in != s->query.d_in)
+    return coh_fail(err, COH_EUSAGE,
+                    "%s: model.name = %s takes %zu inputs, but the query set has %zu",
+                    cfg->file, cfg->model.name, s->plan.d_in, s->query.d_in);
+  if (s->plan.L < 2)
+    return coh_fail(err, COH_EUSAGE, "%s: model.name = %s has no hidden layer", cfg->file,
+                    cfg->model.name);
+  return COH_OK;
+}
+
+static int check_teacher(const job *j, const students *s, coh_error *err) {
+  const coh_plan *t = &s->teacher.plan;
+  if (!s->teacher.known) return COH_OK;
+  if (t->L != s->plan.L)
+    return coh_fail(err, COH_EUSAGE,
+                    "%s: model.name = %s has %zu hidden layers, but the teacher has %zu",
+                    j->cfg.file, j->cfg.model.name, s->plan.L - 1, t->L - 1);
+  if (t->L > 1 && t->layer[0].act != s->plan.layer[0].act)
+    return coh_fail(err, COH_EUSAGE, "%s: model.activation = %s, but the teacher's is %s",
+                    j->cfg.file, coh_act_name(s->plan.layer[0].act),
+                    coh_act_name(t->layer[0].act));
+  return COH_OK;
+}
+
+static int check_gamma(const coh_config *cfg, size_t N, coh_error *err) {
+  double least = floor(cfg->extraction.gamma * (double)N);
+  if (least >= 2) return COH_OK;
+  return coh_fail(
+      err, COH_EUSAGE,
+      "%s: extraction.gamma = %g with %zu students asks for clusters of %g: "
+      "gamma times the number of students must be at least 2; use more students "
+      "or a larger gamma",
+      cfg->file, cfg->extraction.gamma, N, least);
+}
+
+static int students_prepare(job *j, students *s, coh_error *err) {
+  int rc;
+  const coh_config *cfg = &j->cfg;
+  COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind,
+                          (coh_dtype)cfg->training.precision, &s->dev, err));
+  COH_TRY(teacher_get(j, &s->teacher, err));
+  COH_TRY(teacher_query(j, &s->teacher, s->dev, &s->query, err));
+  rc = students_plan(j, s, err);
+  if (!rc) rc = check_teacher(j, s, err);
+  if (!rc) rc = check_gamma(&j->cfg, s->N, err);
+  COH_TRY(coh_agree(j->grid.world, rc, err));
+cleanup:
+  return rc;
+}
+
+/* The run's hash, and the teacher's very parameters: further training of the teacher
+ * changes them, but not its name. */
+static int students_identity(const students *s, coh_text *out, coh_error *err) {
+  coh_hash asked = {""};
+  const teacher *t = &s->teacher;
+  int rc = COH_OK;
+  if (t->known)
+    rc = coh_hash_bytes(t->params, t->plan.P * sizeof *t->params, &asked, err);
+  coh_text_add(out, "%s teacher %s", s->run.hash.hex, asked.hex);
+  return rc ? rc : coh_text_check(out, err);
+}
+
+static int students_train(job *j, students *s, coh_error *err) {
+  int rc = COH_OK;
+  coh_text inputs = {0}, identity = {0};
+  if (j->grid.rank == 0) rc = teacher_identity(j, &inputs, err);
+  COH_TRY(coh_agree(j->grid.world, rc, err));
+  COH_TRY(run_open(j, inputs.data ? inputs.data : "", &s->run, err));
+  COH_TRY(students_identity(s, &identity, err));
+  stage st = {.title = "students",
+              .folder = s->run.folder,
+              .model = "students.h5",
+              .checkpoint = "checkpoint.h5",
+              .metrics = "metrics.csv",
+              .identity = identity.data,
+              .plan = s->plan,
+              .N = s->N,
+              .train = &s->query,
+              .further = j->cfg.training.further_training[0] != '\0'};
+  COH_TRY(coh_train_spec_of(&j->cfg, &s->query, &st.spec, err));
+  COH_TRY(stage_train(j, s->dev, &st, &s->trainer, err));
+cleanup:
+  coh_text_free(&inputs);
+  coh_text_free(&identity);
+  return rc;
+}
+
+/* ---- one clustering of them
+ * ----------------------------------------------------------------------- */
+
+/* Moves the students whose loss is a number to the front and forgets the others. */
+static void leave_out_failed(extraction *x) {
+  size_t kept = 0, P = x->upper.P;
+  for (size_t n = 0; n < x->N; n++) {
+    if (!isfinite(x->loss[n])) continue;
+    x->loss[kept] = x->loss[n];
+    if (x->params && kept != n)
+      memcpy(x->params + kept * P, x->params + n * P, P * sizeof *x->params);
+    kept++;
+  }
+  if (kept < x->N)
+    coh_say(&x->job->sink, COH_WARN, "%zu of %zu students diverged and are left out",
+            x->N - kept, x->N);
+  x->N = kept;
+}
+
+/* float64 copies of the students on rank 0, their losses on every rank. */
+static int take_students(const students *s, extraction *x, coh_error *err) {
+  int rc;
+  void *raw = NULL;
+  size_t count = s->N * s->plan.P;
+  bool root = s->run.job->grid.rank == 0;
+  coh_dtype dtype = s->query.dtype;
+  COH_TRY(coh_alloc(&x->loss, s->N, sizeof *x->loss, err));
+  COH_TRY(coh_trainer_evaluate(s->trainer, &s->query, x->loss, NULL, err));
+  if (root) COH_TRY(coh_alloc(&raw, count, coh_dtype_size(dtype), err));
+  if (root) COH_TRY(coh_alloc(&x->params, count, sizeof *x->params, err));
+  COH_TRY(coh_trainer_gather(s->trainer, raw, err));
+  for (size_t i = 0; root && i < count; i++) x->params[i] = coh_get(dtype, raw, i);
+  leave_out_failed(x);
+  COH_TRY(check_gamma(&x->job->cfg, x->N, err));
+cleanup:
+  free(raw);
+  return rc;
+}
+
+/* Names the students as they are now (they may have been trained further) and how they
+ * are clustered. The same on every rank. */
+static int extraction_identity(const students *s, const extraction *x,
+                               const coh_hash *clustering, coh_text *out,
+                               coh_error *err) {
+  int rc = COH_OK;
+  coh_hash h = {""};
+  if (x->params)
+    rc = coh_hash_bytes(x->params, x->N * x->upper.P * sizeof *x->params, &h, err);
+  COH_TRY(coh_agree(x->job->grid.world, rc, err));
+  COH_TRY(coh_bcast(x->job->grid.world, &h, sizeof h, 0, err));
+  coh_text_add(out, "%s %s students %s", s->run.hash.hex, clustering->hex, h.hex);
+  COH_TRY(coh_text_check(out, err));
+cleanup:
+  return rc;
+}
+
+static int take_mask(const students *s, extraction *x, coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  const coh_config *cfg = &x->job->cfg;
+  if (strcmp(cfg->extraction.mask, "none") == 0) return COH_OK;
+  COH_TRY(mask_path(cfg, path, err));
+  COH_TRY(coh_alloc(&x->mask0, s->query.d_in + 1, 1, err));
+  COH_TRY(coh_mask_load(path, &s->query, x->mask0, err));
+  x->mask0[s->query.d_in] = 1;
+cleanup:
+  return rc;
+}
+
+/* Adds best, median and worst of the students' losses. */
+static int student_measures(const extraction *x, coh_measures *m, coh_error *err) {
+  int rc;
+  size_t n = 0;
+  double *sorted = NULL;
+  COH_TRY(coh_alloc(&sorted, x->N, sizeof *sorted, err));
+  for (size_t i = 0; i < x->N; i++)
+    if (isfinite(x->loss[i])) sorted[n++] = x->loss[i];
+  coh_sort(sorted, n);
+  if (n > 0) {
+    COH_TRY(coh_measures_add(m, "student_loss_best", sorted[0], err));
+    COH_TRY(
+        coh_measures_add(m, "student_loss_median", coh_median_of_sorted(sorted, n), err));
+    COH_TRY(coh_measures_add(m, "student_loss_worst", sorted[n - 1], err));
+  }
+cleanup:
+  free(sorted);
+  return rc;
+}
+
+/* The clustering's own folder below the run's. */
+static int open_clustering(const students *s, coh_hash *hash, char *folder,
+                           coh_error *err) {
+  int rc;
+  job *j = s->run.job;
+  char path[COH_PATH];
+  COH_TRY(clustering_hash(&j->cfg, hash, err));
+  COH_TRY(coh_format(folder, COH_PATH, err, "%s/extraction-%.*s", s->run.folder,
+                     COH_HASH_SHOWN, hash->hex));
+  if (j->grid.rank != 0) return COH_OK;
+  COH_TRY(coh_mkdirs(folder, err));
+  coh_text ini = {0};
+  coh_config_show(&j->cfg, &ini);
+  rc = coh_text_check(&ini, err);
+  if (!rc) rc = coh_format(path, sizeof path, err, "%s/run.ini", folder);
+  if (!rc) rc = coh_file_write(path, ini.data, ini.len, err);
+  coh_text_free(&ini);
+cleanup:
+  return rc;
+}
+
+static int extract(students *s, coh_error *err) {
+  int rc;
+  job *j = s->run.job;
+  coh_hash hash;
+  char folder[COH_PATH];
+  coh_text identity = {0};
+  coh_measures measures = {0};
+  extraction x = {.job = j,
+                  .dev = s->dev,
+                  .teacher = &s->teacher,
+                  .query = &s->query,
+                  .sym = coh_act_symmetry(s->plan.layer[0].act),
+                  .N = s->N,
+                  .upper = s->plan,
+                  .features = s->query};
+  rc = open_clustering(s, &hash, folder, err);
+  COH_TRY(coh_agree(j->grid.world, rc, err));
+  COH_TRY(take_students(s, &x, err));
+  COH_TRY(extraction_identity(s, &x, &hash, &identity, err));
+  x.folder = folder;
+  x.identity = identity.data;
+  COH_TRY(coh_agree(j->grid.world, take_mask(s, &x, err), err));
+  COH_TRY(extraction_run(&x, err));
+  if (j->grid.rank == 0) {
+    rc = student_measures(&x, &measures, err);
+    if (!rc) rc = extraction_report(&x, &measures, err);
+  }
+  COH_TRY(coh_agree(j->grid.world, rc, err));
+  COH_TRY(run_put_row(&s->run, &hash, folder, &measures, err));
+cleanup:
+  coh_measures_free(&measures);
+  coh_text_free(&identity);
+  extraction_free(&x);
+  return rc;
+}
+
+int job_extract(job *j, coh_error *err) {
+  int rc;
+  students s = {0};
+  COH_TRY(students_prepare(j, &s, err));
+  COH_TRY(students_train(j, &s, err));
+  COH_TRY(extract(&s, err));
+cleanup:
+  students_free(&s, rc);
+  return rc;
+}
+
+/* ---- cohort show
+ * ----------------------------------------------------------------------------------------
+ */
+
+int job_describe(const job *j, coh_text *out, coh_error *err) {
+  int rc;
+  const coh_config *cfg = &j->cfg;
+  coh_hash hash, clustering;
+  char label[COH_LABEL];
+  coh_text inputs = {0};
+  bool extracts = cfg->experiment.job == COH_JOB_EXTRACT;
+  if (extracts) COH_TRY(teacher_identity(j, &inputs, err));
+  COH_TRY(
+      coh_config_hash(cfg, COH_SCOPE_RUN, inputs.data ? inputs.data : "", &hash, err));
+  COH_TRY(run_label(cfg, label, err));
+  coh_text_add(out, "; run hash %s\n", hash.hex);
+  coh_text_add(out, "; folder %s/%s/1-1/runs/%s-%.*s/seed_%lld\n",
+               cfg->experiment.results, cfg->experiment.name, label, COH_HASH_SHOWN,
+               hash.hex, (long long)cfg->experiment.seed);
+  if (extracts) {
+    COH_TRY(clustering_hash(cfg, &clustering, err));
+    coh_text_add(out, "; clustering hash %s, folder extraction-%.*s in it\n",
+                 clustering.hex, COH_HASH_SHOWN, clustering.hex);
+  }
+  coh_text_add(out, "\n");
+  coh_config_show(cfg, out);
+  COH_TRY(coh_text_check(out, err));
+cleanup:
+  coh_text_free(&inputs);
+  return rc;
+}

@@ -1,0 +1,73 @@
+/* run.c - one run of a job: folder, hash, manifest, row in runs.csv. Rank 0 works on the
+ * files, all ranks learn how it went. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "run.h"
+
+int run_label(const coh_config *cfg, char out[COH_LABEL], coh_error *err) {
+  char text[2 * COH_CFG_TEXT + 2];
+  bool trains = cfg->experiment.job == COH_JOB_TRAIN;
+  int rc = coh_format(text, sizeof text, err, "%s-%s", cfg->model.name,
+                      trains ? cfg->dataset.name : cfg->query.datagen);
+  if (!rc) coh_label(text, out);
+  return rc;
+}
+
+/* What rank 0 does before the others may go on. */
+static int open_on_root(run *r, const char *inputs, coh_error *err) {
+  int rc;
+  const coh_config *cfg = &r->job->cfg;
+  char label[COH_LABEL];
+  COH_TRY(coh_config_hash(cfg, COH_SCOPE_RUN, inputs, &r->hash, err));
+  COH_TRY(coh_sweep_folder(cfg->experiment.results, cfg->experiment.name, 1, 1, r->sweep,
+                           sizeof r->sweep, err));
+  COH_TRY(run_label(cfg, label, err));
+  COH_TRY(coh_run_open(r->sweep, label, &r->hash, cfg, &r->job->sink, &r->files, err));
+  memcpy(r->folder, r->files.folder, sizeof r->folder);
+cleanup:
+  return rc;
+}
+
+int run_open(job *j, const char *inputs, run *r, coh_error *err) {
+  int rc = COH_OK;
+  char path[COH_PATH];
+  MPI_Comm world = j->grid.world;
+  *r = (run){.job = j, .started = coh_seconds()};
+  r->files.lock = -1;
+  if (j->grid.rank == 0) rc = open_on_root(r, inputs, err);
+  COH_TRY(coh_agree(world, rc, err));
+  COH_TRY(coh_bcast(world, &r->hash, sizeof r->hash, 0, err));
+  COH_TRY(coh_bcast(world, r->sweep, sizeof r->sweep, 0, err));
+  COH_TRY(coh_bcast(world, r->folder, sizeof r->folder, 0, err));
+  COH_TRY(coh_format(path, sizeof path, err, "%s/manifest.json", r->folder));
+  const char *name = j->cfg.experiment.job == COH_JOB_TRAIN ? "train" : "extract";
+  COH_TRY(
+      coh_manifest_create(path, world, name, &r->hash, j->command, &r->manifest, err));
+  COH_TRY(coh_agree(world, coh_manifest_write(r->manifest, "running", err), err));
+cleanup:
+  return rc;
+}
+
+int run_put_row(run *r, const coh_hash *clustering, const char *folder,
+                const coh_measures *measures, coh_error *err) {
+  int rc = COH_OK;
+  coh_row row = {.cfg = &r->job->cfg,
+                 .run = r->hash,
+                 .folder = folder,
+                 .status = "done",
+                 .measures = measures,
+                 .seconds = coh_seconds() - r->started,
+                 .hosts = coh_manifest_hosts(r->manifest)};
+  if (clustering) row.clustering = *clustering;
+  if (r->job->grid.rank == 0) rc = coh_runs_put(r->sweep, 1, &row, err);
+  return coh_agree(r->job->grid.world, rc, err);
+}
+
+void run_close(run *r, int rc) {
+  coh_error ignored;
+  const char *status = rc == COH_OK ? "done" : rc == COH_ESTOP ? "stopped" : "failed";
+  if (r->manifest) coh_manifest_write(r->manifest, status, &ignored);
+  coh_manifest_destroy(r->manifest);
+  if (r->job && r->job->grid.rank == 0) coh_run_close(&r->files);
+}
