@@ -99,8 +99,8 @@ run 2 "$work/pairs.ini" query.file=nan.npz experiment.results="$work/p"
 refused "NaN in the data" 1 "nan.npz" "17" "3"
 
 # ---- configuration ------------------------------------------------------------------------------
-run 2 "$config" training.lerning_rate=1 experiment.results="$work/r"
-refused "unknown key" 2 "lerning_rate" "did you mean"
+run 2 "$config" training.batchsize=1 experiment.results="$work/r"
+refused "unknown key" 2 "batchsize" "did you mean" "batch_size"
 run 2 "$config" extraction.gamma=0.25 experiment.results="$work/r"
 refused "gamma*N < 2" 2 "gamma" "4 students"
 run 2 "$work/missing.ini"

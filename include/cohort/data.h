@@ -27,7 +27,8 @@ void coh_dataset_free(coh_dataset *d);
  *   mnist (v/255 - 0.1307)/0.3081, fashion_mnist (v/255 - 0.5)/0.5,
  *   cifar10 per channel 0.485/0.229, 0.456/0.224, 0.406/0.225 (CHW)
  * computed in double and rounded once. Files are looked for in, and read as plain or .gz:
- *   `root` and root/<name>; $COHORT_DATA/<name>; ~/.local/share/cohort/<name>;
+ *   `root` and root/<name> where root is not empty, and nowhere else; otherwise
+ *   $COHORT_DATA/<name>; ~/.local/share/cohort/<name>;
  *   data/<name> below the current directory; Debian's /usr/share/datasets/fashion-mnist
  * The first folder that has all files of the split is used. COH_EDATA with file and
  * offset: header that lies about magic, type, dimensions or size; truncated or corrupt

@@ -87,7 +87,8 @@ static const coh_param params[] = {
   PARAM(dataset, name, RUN, TRAIN, "The data set.",
         REQUIRED, ONE_OF("mnist", "fashion_mnist", "cifar10")),
   PATH(dataset, root, NONE, BOTH,
-       "Folder that holds the data sets; empty to look in the usual places.",
+       "Folder that holds the data sets, the only one looked in; empty for the usual "
+       "places: $COHORT_DATA, ~/.local/share/cohort, ./data, Debian's packages.",
        DEF("")),
   PARAM(dataset, transformation_seed, RUN, TRAIN,
         "Seed of the choice of the subsample and of the random labels.",
@@ -241,7 +242,8 @@ static const coh_param params[] = {
        "those set in a .npy or .h5 file of booleans.",
        DEF("none"), ONE_OF("none", "auto")),
   PARAM(extraction, finetune_steps, CLUSTERING, EXTRACT,
-        "Length of the training after each clustering.",
+        "Length of the training after each clustering; milestones of [training] fall at "
+        "the same fractions of it.",
         DEF("5000ep")),
   PARAM(extraction, finetune_lr, CLUSTERING, EXTRACT, "Learning rate of that training.",
         DEF("1e-4"), ABOVE(0, INFINITY)),

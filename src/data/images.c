@@ -109,19 +109,30 @@ static int not_found(const search *s, coh_error *err) {
                   set->name, set->name, set->files[s->im->train][0], s->tried.data);
 }
 
-static int find_folder(coh_images *im, const char *root, coh_error *err) {
-  search s = {.im = im};
-  const char *home = getenv("HOME"), *name = im->set->name;
+/* A folder that the user names is the only one that counts. */
+static int search_root(search *s, const char *root, coh_error *err) {
+  int rc = try_folder(s, root, "", err);
+  return rc ? rc : try_folder(s, root, s->im->set->name, err);
+}
+
+static int search_usual(search *s, coh_error *err) {
+  const char *home = getenv("HOME"), *name = s->im->set->name;
   char local[COH_PATH] = "";
   int rc = COH_OK;
   if (home && home[0])
     COH_TRY(coh_format(local, sizeof local, err, "%s/.local/share/cohort", home));
-  COH_TRY(try_folder(&s, root, "", err));
-  COH_TRY(try_folder(&s, root, name, err));
-  COH_TRY(try_folder(&s, getenv("COHORT_DATA"), name, err));
-  COH_TRY(try_folder(&s, local, name, err));
-  COH_TRY(try_folder(&s, "data", name, err));
-  COH_TRY(try_folder(&s, im->set->system_folder, "", err));
+  COH_TRY(try_folder(s, getenv("COHORT_DATA"), name, err));
+  COH_TRY(try_folder(s, local, name, err));
+  COH_TRY(try_folder(s, "data", name, err));
+  COH_TRY(try_folder(s, s->im->set->system_folder, "", err));
+cleanup:
+  return rc;
+}
+
+static int find_folder(coh_images *im, const char *root, coh_error *err) {
+  int rc;
+  search s = {.im = im};
+  COH_TRY(root && root[0] ? search_root(&s, root, err) : search_usual(&s, err));
   if (!s.found) rc = not_found(&s, err);
 cleanup:
   coh_text_free(&s.tried);
