@@ -1,0 +1,148 @@
+#!/bin/bash
+# vcluster.sh [-n NODES] [-c CPUS] COMMAND... - runs COMMAND on the login node of a SLURM cluster
+# that exists for that long only, and ends with its exit status. Needs root.
+#
+# The cluster lives in namespaces of its own. Process 1 in there is this script, so however it
+# ends, the kernel ends the daemons and all jobs and takes down the network; configuration,
+# state and temporary files are in memory and go with it. Every node has its own network
+# address, host name and shared memory; all files are shared, as on a cluster's file system.
+# The nodes have as many CPUs as asked for, whatever the machine has.
+#
+# COMMAND sees VCLUSTER_LOGS, the folder with the daemons' logs, and a TMPDIR that vanishes.
+set -eu
+
+nodes=2 cpus=4
+while getopts n:c: option; do
+  case $option in
+  n) nodes=$OPTARG ;;
+  c) cpus=$OPTARG ;;
+  *) sed -n '2s/^# /usage: /p' "$0" >&2; exit 2 ;;
+  esac
+done
+shift $((OPTIND - 1))
+
+if [ -z "${VCLUSTER_INSIDE:-}" ]; then
+  export VCLUSTER_INSIDE=1
+  exec unshare --fork --kill-child --pid --mount-proc --mount --propagation private \
+    --net --uts --ipc -- "$0" -n "$nodes" -c "$cpus" "$@"
+fi
+unset VCLUSTER_INSIDE
+
+net=10.77.0
+top=/run/vcluster # in the /run of this cluster
+
+private_folders() {
+  local folder
+  for folder in /run /etc/slurm /dev/shm; do
+    mount -t tmpfs -o mode=755 tmpfs "$folder"
+  done
+  mkdir -p /run/netns "$top"/{state,log,tmp}
+}
+
+hosts() {
+  local i
+  echo "127.0.0.1 localhost"
+  echo "$net.1 login"
+  for ((i = 1; i <= nodes; i++)); do echo "$net.$((10 + i)) n$i"; done
+}
+
+# No authentication: nobody else reaches this network. No control groups, no binding to CPUs:
+# both would look at the machine below. Nodes are served as soon as there is work.
+slurm_conf() {
+  local i
+  cat <<END
+ClusterName=vcluster
+SlurmctldHost=login($net.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/none
+CredType=cred/none
+StateSaveLocation=$top/state
+SlurmdSpoolDir=$top/%n/spool
+TmpFS=$top/%n/tmp
+SlurmctldPidFile=$top/slurmctld.pid
+SlurmdPidFile=$top/%n/slurmd.pid
+SlurmctldLogFile=$top/log/slurmctld.log
+SlurmdLogFile=$top/log/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MailProg=/bin/true
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=10000,bf_interval=1
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+ReturnToService=1
+KillWait=5
+END
+  for ((i = 1; i <= nodes; i++)); do
+    echo "NodeName=n$i NodeAddr=$net.$((10 + i)) CPUs=$cpus RealMemory=1000000"
+  done
+  echo "PartitionName=all Nodes=ALL Default=YES"
+}
+
+# slurmd looks at control groups even where nothing uses them, and gives up if it must
+# find out the version.
+configure() {
+  hosts >"$top/hosts"
+  mount --bind "$top/hosts" /etc/hosts
+  slurm_conf >/etc/slurm/slurm.conf
+  echo "CgroupPlugin=cgroup/v1" >/etc/slurm/cgroup.conf
+}
+
+# A bridge with the login node on it and a cable to every node.
+connect() {
+  local i node
+  hostname login
+  ip link set lo up
+  ip link add bridge type bridge
+  ip address add "$net.1/24" dev bridge
+  ip link set bridge up
+  for ((i = 1; i <= nodes; i++)); do
+    node=n$i
+    ip netns add "$node"
+    ip link add "$node" type veth peer name eth0 netns "$node"
+    ip link set "$node" master bridge up
+    ip -n "$node" link set lo up
+    ip -n "$node" address add "$net.$((10 + i))/24" dev eth0
+    ip -n "$node" link set eth0 up
+  done
+}
+
+# Open MPI names its shared memory by host name, so nodes must not have that in common.
+start_node() { # NAME
+  mkdir -p "$top/$1"/{spool,tmp}
+  nsenter --net="/run/netns/$1" unshare --uts --mount --propagation private -- \
+    sh -c "hostname $1 && mount -t tmpfs tmpfs /dev/shm && exec slurmd"
+}
+
+start() {
+  local i deadline=$((SECONDS + 30))
+  slurmctld -i
+  for ((i = 1; i <= nodes; i++)); do start_node "n$i"; done
+  until [ "$(sinfo -h -N -o %T 2>/dev/null | grep -c '^idle$')" = "$nodes" ]; do
+    if [ $SECONDS -ge $deadline ]; then
+      echo "vcluster.sh: the nodes do not come up" >&2
+      sinfo -N -l >&2 || true
+      tail -n 20 "$top"/log/* >&2
+      exit 1
+    fi
+    sleep 0.05
+  done
+}
+
+private_folders
+configure
+connect
+start
+
+unset SLURM_CONF
+export VCLUSTER_LOGS=$top/log TMPDIR=$top/tmp
+# in the background, so that a signal ends this script, and with it all, at once
+trap 'exit 143' TERM
+trap 'exit 130' INT
+"$@" <&0 &
+status=0
+wait $! || status=$?
+exit $status
