@@ -14,9 +14,9 @@ if [ -z "${VCLUSTER_LOGS:-}" ]; then
 fi
 
 config=tests/configs/extract.ini
-longer=(training.steps=400ep experiment.checkpoint_steps=50it)
+longer=(training.steps=1000ep experiment.checkpoint_steps=500it)
 work=$(mktemp -d)
-patience=60
+patience=120
 failed=0
 
 verdict() { # NAME COMMAND...: COMMAND decides; every test ends here
@@ -33,7 +33,7 @@ verdict() { # NAME COMMAND...: COMMAND decides; every test ends here
   fi
 }
 
-# ---- jobs -------------------------------------------------------------------------------------
+# ---- jobs ---------------------------------------
 
 submit() { # [sbatch option...] -- ARGUMENT...: its number in $job, its log in $work/$job.log
   local options=()
@@ -79,12 +79,13 @@ stop_early() { # JOB
   scancel --signal=USR1 --batch "$1"
 }
 
-# SLURM holds a job that was requeued back for two minutes
-now() { # JOB
-  wait_until has "$1" JobState PENDING && scontrol update JobId="$1" StartTime=now
+# SLURM lets a job that was queued again wait for two minutes. A node refuses to start it in the
+# very second in which it ended there.
+start_again() { # JOB
+  wait_until has "$1" JobState PENDING && scontrol update JobId="$1" StartTime=now+2
 }
 
-# ---- whole runs ---------------------------------------------------------------------------------
+# ---- whole runs ---------------------------------------
 
 run_of() { # RESULTS [override...]: arguments of a run with results there
   results=$work/$1
@@ -117,14 +118,14 @@ students_are_under_way() { # RESULTS
 completes() {
   plain plain
   submit_run batch
-  ended "$job" COMPLETED 0:0 && logged "$job" 1 "on n\[1-2\], 4 ranks"
+  ended "$job" COMPLETED 0:0 && logged "$job" 1 "on n\[1-2\], ranks on each: 2(x2)"
 }
 verdict "a batch job completes on two nodes" completes
 verdict "... with the weights of a plain run" same_weights plain batch
 
 comes_back() {
   submit_run stopped "${longer[@]}"
-  wait_until students_are_under_way stopped && stop_early "$job" && now "$job" &&
+  wait_until students_are_under_way stopped && stop_early "$job" && start_again "$job" &&
     ended "$job" COMPLETED 0:0
 }
 goes_on() {
@@ -143,7 +144,7 @@ wrong_input() {
 }
 verdict "wrong input ends the job with status 2 and its message" wrong_input
 
-# ---- what is queued again, and what not -----------------------------------------------------------
+# ---- what is queued again, and what not ---------------------------------------
 # An mpirun that only waits to be stopped; it outlives what SLURM sends to all processes.
 mkdir "$work/bin"
 cat >"$work/bin/mpirun" <<'END'
