@@ -8,6 +8,9 @@
 #include "run.h"
 #include "teacher.h"
 
+/* Member id of a drawn teacher: never a student's, so that no student starts as it. */
+enum { TEACHER_ID = 1 << 20 };
+
 /* ---- where it comes from
  * --------------------------------------------------------------------- */
 
@@ -97,10 +100,34 @@ cleanup:
   return rc;
 }
 
+/* A network that nobody trained, for synthetic tasks. */
+static int draw_teacher(const job *j, teacher *out, coh_error *err) {
+  int rc;
+  size_t members;
+  const coh_config *cfg = &j->cfg;
+  rc = coh_plan_parse(cfg->teacher.model, (coh_act)cfg->model.activation, 0, &out->plan,
+                      &members, err);
+  if (rc) return coh_explain(err, "%s: teacher.model", cfg->file);
+  if (members > 0)
+    return coh_fail(err, COH_EUSAGE,
+                    "%s: teacher.model = %s names several networks; a teacher is one, as "
+                    "dense_10_4_1",
+                    cfg->file, cfg->teacher.model);
+  COH_TRY(coh_alloc(&out->params, out->plan.P, sizeof(double), err));
+  COH_TRY(coh_plan_init(&out->plan, (uint64_t)cfg->teacher.seed, TEACHER_ID,
+                        COH_KAIMING_NORMAL, COH_BIAS_UNIFORM, COH_FAN_STUDENT, 1, COH_F64,
+                        out->params, err));
+  out->known = true;
+cleanup:
+  return rc;
+}
+
 int teacher_get(job *j, teacher *out, coh_error *err) {
   int rc = COH_OK;
   char path[COH_PATH];
   *out = (teacher){0};
+  if (j->cfg.teacher.model[0])
+    return coh_agree(j->grid.world, draw_teacher(j, out, err), err);
   if (j->cfg.teacher.config[0])
     COH_TRY(train_teacher(j, path, err));
   else if (j->cfg.teacher.weights[0])

@@ -404,7 +404,8 @@ static void test_errors_of_names(void **state) {
                                             "[training]: there is such a key in "
                                             "[extraction]");
   assert_refused("[ranks]\nseed = 3\n", "x.ini:2: unknown key \"seed\" in [ranks]: there "
-                                        "is such a key in [experiment], [query]");
+                                        "is such a key in [experiment], [query], "
+                                        "[teacher]");
   assert_refused("[teacher]\nmembers = 3\n",
                  "x.ini:2: unknown key \"members\" in [teacher]: did you mean "
                  "\"member\"? There is such a key in [experiment]");
@@ -612,11 +613,13 @@ static void test_errors_of_training_together(void **state) {
 static void test_errors_of_the_teacher(void **state) {
   (void)state;
   assert_refused(NO_TEACHER "datagen = random\n",
-                 "x.ini: teacher.config = \"\": expected teacher.config or "
-                 "teacher.weights; only query.datagen = file does without a teacher");
+                 "x.ini: teacher.config = \"\": expected teacher.config, "
+                 "teacher.weights or teacher.model; only query.datagen = file does "
+                 "without a teacher");
   assert_refused(NO_TEACHER "datagen = file+random\nfile = a.npz\n",
-                 "x.ini: teacher.config = \"\": expected teacher.config or "
-                 "teacher.weights; only query.datagen = file does without a teacher");
+                 "x.ini: teacher.config = \"\": expected teacher.config, "
+                 "teacher.weights or teacher.model; only query.datagen = file does "
+                 "without a teacher");
   assert_refused(
       NO_TEACHER "datagen = file\n",
       "x.ini: query.file = \"\": expected a file, since query.datagen contains "
@@ -631,7 +634,8 @@ static void test_errors_of_the_teacher(void **state) {
                  "teacher.config or teacher.weights, not both");
   loaded(NO_TEACHER "datagen = file\nfile = a.npz\n");
   assert_refused(NO_TEACHER "datagen = file\nfile = a.npz\n[teacher]\nmember = 1\n",
-                 "x.ini:9: teacher.member = \"1\": there is no teacher");
+                 "x.ini:9: teacher.member = \"1\": there is no teacher of several "
+                 "networks");
 }
 
 static void test_errors_of_extraction_together(void **state) {
@@ -880,8 +884,10 @@ static void test_show_with_every_parameter_changed(void **state) {
     if (strcmp(p[i].key, "job") != 0 && p[i].jobs >> COH_JOB_EXTRACT & 1)
       change(&cfg, p + i);
   static const char *const mend[] = {
-      "teacher.config=",       "query.datagen=file+grid",      "query.file=q.npz",
-      "extraction.cut=count",  "extraction.mask=m.npy",        "training.optimizer=sgd",
+      "teacher.config=",       "teacher.model=",
+      "teacher.seed=0",        "query.datagen=file+grid",
+      "query.file=q.npz",      "extraction.cut=count",
+      "extraction.mask=m.npy", "training.optimizer=sgd",
       "training.plateau=none", "training.further_training=9ep"};
   for (size_t i = 0; i < sizeof mend / sizeof *mend; i++)
     assert_int_equal(coh_config_set(&cfg, mend[i], &err), COH_OK);
@@ -948,20 +954,32 @@ static void test_help_of_one_section(void **state) {
   coh_text t = {0};
   assert_int_equal(coh_config_help("teacher", &t, &err), COH_OK);
   assert_string_equal(
-      t.data, "[teacher] the network whose parameters job = extract recovers\n"
-              "\n"
-              "  config\n"
-              "      a path; default empty; read by job = extract only\n"
-              "      Configuration of a job = train; trained first if it was not yet.\n"
-              "\n"
-              "  weights\n"
-              "      a path; default empty; read by job = extract only\n"
-              "      In its place: a model.h5, or the folder of a run that holds one.\n"
-              "\n"
-              "  member\n"
-              "      a whole number from 0 to 1000000; default 0; read by job = extract "
-              "only\n"
-              "      Which network of that file, counted from 0.\n");
+      t.data,
+      "[teacher] the network whose parameters job = extract recovers\n"
+      "\n"
+      "  config\n"
+      "      a path; default empty; read by job = extract only\n"
+      "      Configuration of a job = train; trained first if it was not yet.\n"
+      "\n"
+      "  weights\n"
+      "      a path; default empty; read by job = extract only\n"
+      "      In its place: a model.h5, or the folder of a run that holds one.\n"
+      "\n"
+      "  model\n"
+      "      a text; default empty; read by job = extract only\n"
+      "      In its place: a random network of this shape, as dense_10_4_1, with\n"
+      "      model.activation, drawn from teacher.seed.\n"
+      "\n"
+      "  seed\n"
+      "      a whole number from 0 to 9007199254740992; default 0; read by job = "
+      "extract\n"
+      "      only\n"
+      "      Seed of teacher.model.\n"
+      "\n"
+      "  member\n"
+      "      a whole number from 0 to 1000000; default 0; read by job = extract "
+      "only\n"
+      "      Which network of that file, counted from 0.\n");
   coh_text_free(&t);
   assert_int_equal(coh_config_help("traning", &t, &err), COH_EUSAGE);
   assert_string_equal(err.text,

@@ -127,6 +127,8 @@ typedef struct coh_config {
     char config[COH_CFG_TEXT];     /* INI of a train job: trained first if not yet done */
     char weights[COH_CFG_TEXT];    /* or: a model.h5, or a run folder holding one */
     int64_t member;                /* which network of that file */
+    char model[COH_CFG_TEXT];      /* or: a random network of this shape ... */
+    int64_t seed;                  /* ... drawn from this seed */
   } teacher;
   struct {
     double gamma, beta;

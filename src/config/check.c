@@ -110,6 +110,7 @@ static bool has_word(const char *list, const char *word) {
 static int check_teacher(const check *c) {
   const char *datagen = c->cfg->query.datagen;
   bool config = *c->cfg->teacher.config, weights = *c->cfg->teacher.weights;
+  bool model = *c->cfg->teacher.model;
   bool file = has_word(datagen, "file");
   REFUSE_IF(file && !*c->cfg->query.file, query, file,
             "expected a file, since query.datagen contains file");
@@ -117,11 +118,15 @@ static int check_teacher(const check *c) {
             "is read only if query.datagen contains file");
   REFUSE_IF(config && weights, teacher, weights,
             "expected either teacher.config or teacher.weights, not both");
-  REFUSE_IF(!config && !weights && strcmp(datagen, "file") != 0, teacher, config,
-            "expected teacher.config or teacher.weights; only query.datagen = file does "
-            "without a teacher");
+  REFUSE_IF(model && (config || weights), teacher, model,
+            "expected only one of teacher.config, teacher.weights and teacher.model");
+  REFUSE_IF(!config && !weights && !model && strcmp(datagen, "file") != 0, teacher, config,
+            "expected teacher.config, teacher.weights or teacher.model; only "
+            "query.datagen = file does without a teacher");
   REFUSE_IF(c->cfg->teacher.member > 0 && !config && !weights, teacher, member,
-            "there is no teacher");
+            "there is no teacher of several networks");
+  REFUSE_IF(c->cfg->teacher.seed > 0 && !model, teacher, seed,
+            "is read only with teacher.model");
   return COH_OK;
 }
 

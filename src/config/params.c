@@ -212,6 +212,12 @@ static const coh_param params[] = {
   PATH(teacher, weights, NONE, EXTRACT,
        "In its place: a model.h5, or the folder of a run that holds one.",
        DEF("")),
+  PARAM(teacher, model, RUN, EXTRACT,
+        "In its place: a random network of this shape, as dense_10_4_1, with "
+        "model.activation, drawn from teacher.seed.",
+        DEF("")),
+  PARAM(teacher, seed, RUN, EXTRACT, "Seed of teacher.model.", DEF("0"),
+        RANGE(0, SEED_MAX)),
   PARAM(teacher, member, RUN, EXTRACT, "Which network of that file, counted from 0.",
         DEF("0"), RANGE(0, 1e6)),
 
