@@ -70,6 +70,13 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libcohort.a
 
 tests-build: $(TESTBIN) bin/cohort
 
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libcohort.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcohort.a $(LDLIBS)
+
+bench: $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c)) ## measure: GFLOP/s of matrix products
+	@for program in $^; do $$program || exit 1; done
+
 deps: ## install missing Debian packages (run)
 	scripts/install-deps.sh run
 

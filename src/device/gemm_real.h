@@ -23,19 +23,28 @@ typedef REAL K(loose) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(R
 
 typedef struct K(gemm_scratch) {
   REAL b[K(KC) * K(NR)];     /* the packed columns: [k][NR] */
-  REAL a[K(KC) * TILE_ROWS]; /* rows of an incomplete tile, filled up: [k][rows] */
-  REAL c[TILE_ROWS * K(NR)]; /* a tile that cannot be stored as a whole */
+  REAL c[TILE_ROWS * K(NR)]; /* a tile whose columns belong to several members */
+  REAL a[K(KC) * K(MC)];     /* packed tiles of rows: [tile][k][rows] */
 } K(gemm_scratch);
 
 static inline __attribute__((always_inline)) K(vec) K(splat)(REAL x) {
   return x - (K(vec)){0};
 }
 
-/* C [rows, nv vectors] (+)= A [rows, k] B [k, nv vectors]; a's element (i, k) lies at
- * a[i * row + k * col]; b as packed, ldb elements apart. rows, nv: constants. */
+#ifdef PLAIN_VECTORS
+static inline K(vec) K(load_first)(const REAL *p, size_t n) {
+  K(vec) v = {0};
+  memcpy(&v, p, n * sizeof(REAL));
+  return v;
+}
+#endif
+
+/* Rows [0, m) and all but the end of the last vector, of which the first `last` elements
+ * count, of C [rows, nv vectors] (+)= A [rows, k] B [k, nv vectors]. a's element (i, k)
+ * lies at a[i * row + k * col]; b as packed. rows, nv: constants. */
 static inline __attribute__((always_inline)) void
 K(tile)(const int rows, const int nv, size_t k, const REAL *a, size_t row, size_t col,
-        const REAL *b, REAL *c, size_t ldc, bool add) {
+        const REAL *b, REAL *c, size_t ldc, size_t m, size_t last, bool add) {
   K(vec) acc[TILE_ROWS][2];
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
@@ -50,20 +59,24 @@ K(tile)(const int rows, const int nv, size_t k, const REAL *a, size_t row, size_
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; i++)
-    for (int j = 0; j < nv; j++) {
-      K(loose) *to = (K(loose) *)(c + (size_t)i * ldc + j * K(LANES));
-      if (add) acc[i][j] += *to;
-      *to = acc[i][j];
+  for (int i = 0; i < rows; i++, c += ldc) {
+    if ((size_t)i == m) break;
+    REAL *end = c + (nv - 1) * K(LANES);
+    if (add) {
+      if (nv == 2) acc[i][0] += *(K(loose) *)c;
+      acc[i][nv - 1] += K(LOAD)(end, K(FIRST)(last));
     }
+    if (nv == 2) *(K(loose) *)c = acc[i][0];
+    K(STORE)(end, K(FIRST)(last), acc[i][nv - 1]);
+  }
 }
 
 typedef void K(tile_fn)(size_t k, const REAL *a, size_t row, size_t col, const REAL *b,
-                        REAL *c, size_t ldc, bool add);
+                        REAL *c, size_t ldc, size_t m, size_t last, bool add);
 #define TILE_FN(name, rows, nv)                                                          \
   static void K(name)(size_t k, const REAL *a, size_t row, size_t col, const REAL *b,    \
-                      REAL *c, size_t ldc, bool add) {                                   \
-    K(tile)(rows, nv, k, a, row, col, b, c, ldc, add);                                   \
+                      REAL *c, size_t ldc, size_t m, size_t last, bool add) {            \
+    K(tile)(rows, nv, k, a, row, col, b, c, ldc, m, last, add);                          \
   }
 TILE_FN(tile_full_1, TILE_ROWS, 1)
 TILE_FN(tile_full_2, TILE_ROWS, 2)
@@ -120,14 +133,6 @@ static void K(pack_b)(const coh_gemm *g, size_t first, size_t n, size_t k0, size
   }
 }
 
-/* Rows [0, m) of a as [kn][rows], filled up with zeros. */
-static void K(pack_a)(const REAL *a, size_t row, size_t col, size_t m, size_t kn,
-                      size_t rows, REAL *dst) {
-  for (size_t k = 0; k < kn; k++)
-    for (size_t i = 0; i < rows; i++)
-      dst[k * rows + i] = i < m ? a[i * row + k * col] : 0;
-}
-
 /* Writes m rows of a tile (ldc = width) to columns [first, first + n) of C. */
 static void K(store_c)(const coh_gemm *g, const REAL *tile, size_t width, size_t i0,
                        size_t m, size_t first, size_t n, bool add) {
@@ -145,33 +150,78 @@ static void K(store_c)(const coh_gemm *g, const REAL *tile, size_t width, size_t
   }
 }
 
-/* One packed panel of columns [first, first + n) times rows [i0, i1) of A (of member 0),
- * k from k0 over kn. */
-static void K(panel)(const coh_gemm *g, size_t first, size_t n, size_t k0, size_t kn,
-                     size_t i0, size_t i1, bool add, K(gemm_scratch) * s) {
+/* Rows [i0, i1) of the A of all columns, times k from k0 over kn; (+)= if `add`. Packing
+ * pays where rows of A lie across memory and several panels of columns read them. */
+typedef struct K(block) {
+  const coh_gemm *g;
+  K(gemm_scratch) * s;
+  size_t k0, kn, i0, i1;
+  bool add,
+      packed; /* packed: all tiles of rows lie in s->a, else only a last, short one */
+} K(block);
+
+/* The tile of rows from row i: how many belong to it, and how many it is computed with.
+ */
+typedef struct K(rows) {
+  size_t m, shape, filled;
+  const REAL *a; /* element (i, k) at a[i * row + k * col] */
+  size_t row, col;
+} K(rows);
+
+static inline K(rows) K(rows_at)(const K(block) * b, size_t i) {
+  const size_t third = TILE_ROWS / 3;
+  const coh_gemm *g = b->g;
+  K(rows) r = {.m = b->i1 - i < TILE_ROWS ? b->i1 - i : TILE_ROWS};
+  r.shape = (r.m - 1) / third;
+  r.filled = (r.shape + 1) * third;
+  r.row = g->trans_a ? 1 : g->lda;
+  r.col = g->trans_a ? g->lda : 1;
+  r.a = (const REAL *)g->a + i * r.row + b->k0 * r.col;
+  return r;
+}
+
+static inline REAL *K(packed_at)(const K(block) * b, size_t i) {
+  return b->s->a + (i - b->i0) * b->kn;
+}
+
+/* [kn][filled], filled up with zeros. */
+static void K(pack_tile)(const K(block) * b, K(rows) r, REAL *dst) {
+  if (r.m < r.filled) memset(dst, 0, b->kn * r.filled * sizeof(REAL));
+  if (r.row == 1)
+    for (size_t k = 0; k < b->kn; k++) K(copy)(dst + k * r.filled, r.a + k * r.col, r.m);
+  else
+    for (size_t j = 0; j < r.m; j++)
+      for (size_t k = 0; k < b->kn; k++) dst[k * r.filled + j] = r.a[j * r.row + k];
+}
+
+static void K(pack_a)(const K(block) * b) {
+  for (size_t i = b->i0; i < b->i1; i += TILE_ROWS) {
+    K(rows) r = K(rows_at)(b, i);
+    if (b->packed || r.m < r.filled) K(pack_tile)(b, r, K(packed_at)(b, i));
+  }
+}
+
+/* The packed columns [first, first + n) times all rows of the block. */
+static void K(panel)(const K(block) * b, size_t first, size_t n) {
   static K(tile_fn) *const tiles[3][2] = {{K(tile_one_1), K(tile_one_2)},
                                           {K(tile_two_1), K(tile_two_2)},
                                           {K(tile_full_1), K(tile_full_2)}};
-  const size_t third = TILE_ROWS / 3;
-  size_t row = g->trans_a ? 1 : g->lda, col = g->trans_a ? g->lda : 1;
-  size_t nv = n > K(LANES) ? 2 : 1, width = nv * K(LANES);
+  const coh_gemm *g = b->g;
+  K(gemm_scratch) *s = b->s;
+  size_t nv = n > K(LANES) ? 2 : 1, width = nv * K(LANES), last = n - width + K(LANES);
   K(piece) p = K(piece_at)(g, first, first + n);
-  bool whole = p.n == width; /* one member, no columns to fill up */
+  bool one = p.n == n; /* all columns belong to one member */
   REAL *c = (REAL *)g->c + p.member * g->stride_c + p.q;
-  for (size_t i = i0; i < i1; i += TILE_ROWS) {
-    size_t m = i1 - i < TILE_ROWS ? i1 - i : TILE_ROWS, shape = (m - 1) / third;
-    size_t rows = (shape + 1) * third, a_row = row, a_col = col;
-    const REAL *a = (const REAL *)g->a + i * row + k0 * col;
-    if (m < rows) {
-      K(pack_a)(a, row, col, m, kn, rows, s->a);
-      a = s->a, a_row = 1, a_col = rows;
-    }
-    K(tile_fn) *tile = tiles[shape][nv - 1];
-    if (whole && m == rows) {
-      tile(kn, a, a_row, a_col, s->b, c + i * g->ldc, g->ldc, add);
+  for (size_t i = b->i0; i < b->i1; i += TILE_ROWS) {
+    K(rows) r = K(rows_at)(b, i);
+    if (b->packed || r.m < r.filled)
+      r.a = K(packed_at)(b, i), r.row = 1, r.col = r.filled;
+    K(tile_fn) *tile = tiles[r.shape][nv - 1];
+    if (one) {
+      tile(b->kn, r.a, r.row, r.col, s->b, c + i * g->ldc, g->ldc, r.m, last, b->add);
     } else {
-      tile(kn, a, a_row, a_col, s->b, s->c, width, false);
-      K(store_c)(g, s->c, width, i, m, first, n, add);
+      tile(b->kn, r.a, r.row, r.col, s->b, s->c, width, r.m, last, false);
+      K(store_c)(g, s->c, width, i, r.m, first, n, b->add);
     }
   }
 }
@@ -179,16 +229,19 @@ static void K(panel)(const coh_gemm *g, size_t first, size_t n, size_t k0, size_
 /* All columns of N members that share one A (N = 1: of one member). */
 static void K(product)(const coh_gemm *g, K(gemm_scratch) * s) {
   size_t blocks = (g->K + K(KC) - 1) / K(KC), kc = (g->K + blocks - 1) / blocks;
-  size_t columns = g->N * g->Q;
-  for (size_t k0 = 0; k0 < g->K; k0 += kc) {
-    size_t kn = g->K - k0 < kc ? g->K - k0 : kc;
-    bool add = k0 > 0 || g->beta != 0;
-    for (size_t i0 = 0; i0 < g->M; i0 += K(MC)) {
-      size_t i1 = g->M - i0 < K(MC) ? g->M : i0 + K(MC);
+  size_t columns = g->N * g->Q, panels = (columns + K(NR) - 1) / K(NR);
+  K(block) b = {.g = g, .s = s};
+  b.packed = g->trans_a && panels >= 4;
+  for (b.k0 = 0; b.k0 < g->K; b.k0 += kc) {
+    b.kn = g->K - b.k0 < kc ? g->K - b.k0 : kc;
+    b.add = b.k0 > 0 || g->beta != 0;
+    for (b.i0 = 0; b.i0 < g->M; b.i0 += K(MC)) {
+      b.i1 = g->M - b.i0 < K(MC) ? g->M : b.i0 + K(MC);
+      K(pack_a)(&b);
       for (size_t q = 0; q < columns; q += K(NR)) {
         size_t n = columns - q < K(NR) ? columns - q : K(NR);
-        K(pack_b)(g, q, n, k0, kn, n > K(LANES) ? K(NR) : K(LANES), s->b);
-        K(panel)(g, q, n, k0, kn, i0, i1, add, s);
+        K(pack_b)(g, q, n, b.k0, b.kn, n > K(LANES) ? K(NR) : K(LANES), s->b);
+        K(panel)(&b, q, n);
       }
     }
   }

@@ -13,20 +13,42 @@
 #include <immintrin.h>
 #endif
 
-/* Vector width and the rows of the largest register tile, which is that by two vectors.
- */
+/* Of each instruction set: the vector width; the rows of the largest register tile, which
+ * is that by two vectors; a b + c; and the first n elements of a vector in memory. */
 #ifdef __AVX512F__
 enum { VECTOR_BYTES = 64, TILE_ROWS = 12 };
-#define MADD_f32(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define MADD_f64(a, b, c) _mm512_fmadd_pd(a, b, c)
+#define MADD_f32(a, b, c)      _mm512_fmadd_ps(a, b, c)
+#define MADD_f64(a, b, c)      _mm512_fmadd_pd(a, b, c)
+#define FIRST_f32(n)           ((__mmask16)((1u << (n)) - 1))
+#define FIRST_f64(n)           ((__mmask8)((1u << (n)) - 1))
+#define LOAD_f32(p, first)     _mm512_maskz_loadu_ps(first, p)
+#define LOAD_f64(p, first)     _mm512_maskz_loadu_pd(first, p)
+#define STORE_f32(p, first, v) _mm512_mask_storeu_ps(p, first, v)
+#define STORE_f64(p, first, v) _mm512_mask_storeu_pd(p, first, v)
 #elif defined __AVX2__ && defined __FMA__
 enum { VECTOR_BYTES = 32, TILE_ROWS = 6 };
 #define MADD_f32(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define MADD_f64(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define FIRST_f32(n)                                                                     \
+  _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(n)),                                        \
+                     _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+#define FIRST_f64(n)                                                                     \
+  _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)(n)), _mm256_setr_epi64x(0, 1, 2, 3))
+#define LOAD_f32(p, first)     _mm256_maskload_ps(p, first)
+#define LOAD_f64(p, first)     _mm256_maskload_pd(p, first)
+#define STORE_f32(p, first, v) _mm256_maskstore_ps(p, first, v)
+#define STORE_f64(p, first, v) _mm256_maskstore_pd(p, first, v)
 #else
+#define PLAIN_VECTORS
 enum { VECTOR_BYTES = 16, TILE_ROWS = 6 };
-#define MADD_f32(a, b, c) ((a) * (b) + (c))
-#define MADD_f64(a, b, c) ((a) * (b) + (c))
+#define MADD_f32(a, b, c)      ((a) * (b) + (c))
+#define MADD_f64(a, b, c)      ((a) * (b) + (c))
+#define FIRST_f32(n)           (n)
+#define FIRST_f64(n)           (n)
+#define LOAD_f32(p, first)     load_first_f32(p, first)
+#define LOAD_f64(p, first)     load_first_f64(p, first)
+#define STORE_f32(p, first, v) memcpy(p, &(v), (first) * sizeof(float))
+#define STORE_f64(p, first, v) memcpy(p, &(v), (first) * sizeof(double))
 #endif
 
 #define JOIN_(a, b) a##_##b
