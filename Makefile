@@ -13,7 +13,7 @@ PKGS   := hdf5-openmpi scalapack-openmpi libb2 jansson zlib
 # pkg-config runs only when something is compiled, so that `make deps` works on a bare machine
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
 PKG_LIBS   = $(shell pkg-config --libs $(PKGS))
-CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE -DCOH_GIT='"$(GIT)"' $(addprefix -isystem ,$(patsubst -I%,%,$(PKG_CFLAGS)))
+CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE $(addprefix -isystem ,$(patsubst -I%,%,$(PKG_CFLAGS)))
 CFLAGS   = -std=c17 -g $(OPT) $(WARN) $(SAN) -fno-math-errno -ffp-contract=on -fopenmp-simd
 LDLIBS   = -liniparser $(PKG_LIBS) -lm
 GIT     := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
@@ -55,6 +55,13 @@ $(BUILD)/libcohort.a: $(OBJ)
 bin/cohort: $(JOBOBJ) $(BUILD)/libcohort.a
 	@mkdir -p bin
 	$(CC) $(CFLAGS) -o $@ $(JOBOBJ) $(BUILD)/libcohort.a $(LDLIBS)
+
+# the two files that name the revision are compiled again when it changes
+$(BUILD)/git.stamp: .FORCE
+	@mkdir -p $(BUILD); echo '$(GIT)' | cmp -s - $@ || echo '$(GIT)' >$@
+.FORCE:
+$(BUILD)/src/store/manifest.o $(BUILD)/jobs/cohort.o: $(BUILD)/git.stamp
+$(BUILD)/src/store/manifest.o $(BUILD)/jobs/cohort.o: CPPFLAGS += -DCOH_GIT='"$(GIT)"'
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

@@ -64,7 +64,7 @@ static void add_rate(coh_text *line, const coh_train_status *s) {
     rate /= 1e3;
     unit = "k";
   }
-  coh_text_add(line, "  %.3g%s samples/s", rate, unit);
+  coh_text_add(line, "  %.3g%s %ssamples/s", rate, unit, s->N > 1 ? "networks x " : "");
 }
 
 static void print_line(progress *p, const coh_train_status *s, bool last) {

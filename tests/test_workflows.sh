@@ -1,0 +1,154 @@
+#!/bin/bash
+# test_workflows.sh BUILD - what a user does, from the README: every configuration shipped
+# (shortened), clustering again without training again, further training, two hidden layers,
+# every command, and the files opened with one line of Python.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. tests/env.sh "$1"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cohort=$PWD/bin/cohort
+failed=0
+
+run() { # RANKS CONFIG [override...]: output in $work/log, status in $rc
+  local ranks=$1 file=$2
+  shift 2
+  timeout 300 mpirun --oversubscribe -n "$ranks" "$cohort" run "$file" "$@" \
+    >"$work/log" 2>&1
+  rc=$?
+}
+
+check() { # NAME COMMAND...
+  local name=$1
+  shift
+  if "$@" >>"$work/log" 2>&1; then
+    echo "ok $name"
+  else
+    echo "not ok $name"
+    cat "$work/log"
+    failed=1
+  fi
+}
+
+python() { /usr/bin/python3 "$@"; }
+succeeded() { [ "$rc" = 0 ]; }
+log_has() { grep -qE -- "$1" "$work/log"; }
+log_lacks() { ! grep -qE -- "$1" "$work/log"; }
+
+# ---- quickstart, shortened -------------------------------------------------------------------
+short="teacher:dataset.subsample_fraction=0.1 teacher:training.steps=1ep query.samples=2000
+  query.subsample=2000 training.steps=24ep extraction.finetune_steps=4ep
+  training.milestone_steps=16ep,20ep extraction.beta=2"
+# shellcheck disable=SC2086
+run 2 configs/quickstart.ini experiment.results="$work/q" $short
+check "quickstart.ini" succeeded
+check "quickstart.ini prints the table" log_has "neurons recovered of 4"
+students=$(find "$work/q" -name students.h5)
+before=$(stat -c %Y.%i "$students")
+
+# ---- clustering again ------------------------------------------------------------------------------
+# shellcheck disable=SC2086
+run 2 configs/quickstart.ini experiment.results="$work/q" $short extraction.gamma=0.5
+check "another gamma" succeeded
+check "... trains no student again" log_lacks "^students"
+check "... leaves students.h5 alone" [ "$(stat -c %Y.%i "$students")" = "$before" ]
+check "... has a folder of its own" \
+  [ "$(find "$work/q" -name 'extraction-*' | wc -l)" = 2 ]
+check "... and a row of its own" [ "$(wc -l <"$work/q/quickstart/1-1/runs.csv")" = 3 ]
+# shellcheck disable=SC2086
+run 1 configs/quickstart.ini experiment.results="$work/q" $short extraction.gamma=0.5
+check "the same again changes nothing" \
+  [ "$(wc -l <"$work/q/quickstart/1-1/runs.csv")" = 3 ]
+
+# ---- files in Python -----------------------------------------------------------------------------------
+check "runs.csv, metrics.csv and models open in Python" python - "$work/q" <<'PY'
+import glob, sys
+import h5py
+import pandas as pd
+
+root = sys.argv[1]
+runs = pd.read_csv(root + "/quickstart/1-1/runs.csv")
+assert set(runs["extraction.gamma"]) == {0.75, 0.5}, runs
+assert (runs.status == "done").all() and (runs.layer1_true_size == 4).all()
+run = glob.glob(root + "/quickstart/1-1/runs/*/seed_0")[0]
+metrics = pd.read_csv(run + "/metrics.csv")
+last = metrics.pivot_table("value", "step", ["name", "member"]).iloc[-1]["train_loss"]
+assert len(last) == 10 and last.min() > 0
+with h5py.File(run + "/students.h5") as f:
+    assert f["fc_layers.0.weight"].shape == (10, 8, 784), list(f)
+    assert f["fc.bias"].shape == (10, 10)
+with h5py.File(glob.glob(run + "/extraction-*/recovered.h5")[0]) as f:
+    assert f["fc_layers.0.weight"].shape[2] == 784
+PY
+
+# ---- train: accuracy against PyTorch's own evaluation, further training ------------------------------------
+check "a model's accuracy is what PyTorch says it is" python tests/accuracy.py "$work/q"
+run 2 tests/configs/teacher.ini experiment.results="$work/t" training.steps=2ep
+check "train" succeeded
+run 2 tests/configs/teacher.ini experiment.results="$work/t" training.steps=2ep \
+  training.further_training=4ep
+check "further training goes on" log_has "going on at step"
+model=$(find "$work/t" -name model.h5)
+run 2 tests/configs/teacher.ini experiment.results="$work/u" training.steps=4ep
+check "... and equals one long training" \
+  python tests/same_h5.py "$model" "$(find "$work/u" -name model.h5)"
+run 1 tests/configs/teacher.ini experiment.results="$work/m" experiment.members=3 \
+  training.precision=float64
+check "several networks, float64" succeeded
+
+# ---- deeper students, every symmetry class ---------------------------------------------------------------
+cat >"$work/deep.ini" <<'INI'
+[experiment]
+job = extract
+name = deep
+[teacher]
+model = dense_5_3_3_2
+seed = 2
+[query]
+datagen = random
+samples = 1024
+[model]
+name = students_dense(4)_5_5_5_2
+activation = tanh
+init_bias = zero
+[training]
+lr = 1e-2
+batch_size = 256
+steps = 60ep
+[extraction]
+gamma = 0.5
+beta = 2
+finetune_steps = 10ep
+INI
+for act in tanh sigmoid gelu relu g; do
+  run 3 "$work/deep.ini" experiment.results="$work/d" model.activation=$act
+  check "two hidden layers, $act" succeeded
+done
+check "... retrains the layers above" log_has "^above_layer_1"
+run 2 "$work/deep.ini" experiment.results="$work/d" model.activation=tanh \
+  extraction.mask=auto extraction.linkage=complete extraction.canonical=distance
+check "auto mask, complete linkage, symmetric distances" succeeded
+
+# ---- the other commands --------------------------------------------------------------------------------------
+"$cohort" help >"$work/log" 2>&1
+check "cohort help" log_has "extraction +clustering"
+for section in experiment dataset query model training teacher extraction ranks device; do
+  check "cohort help $section" "$cohort" help $section
+done
+"$cohort" show configs/quickstart.ini >"$work/log" 2>&1
+check "cohort show" log_has "run hash [0-9a-f]{32}"
+"$cohort" show configs/quickstart.ini training.lr=1 2>/dev/null >"$work/log.2"
+check "... with another lr has another hash" \
+  [ "$(head -n 1 "$work/log")" != "$(head -n 1 "$work/log.2")" ]
+check "cohort version" "$cohort" version
+"$cohort" frobnicate >"$work/log" 2>&1
+check "unknown command" [ $? = 2 ]
+"$cohort" run >"$work/log" 2>&1
+check "run without a file" [ $? = 2 ]
+
+# ---- make install ------------------------------------------------------------------------------------------------
+make -s install DESTDIR="$work/root" PREFIX=/opt BUILD="$1" >"$work/log" 2>&1
+check "make install" [ -x "$work/root/opt/bin/cohort" ]
+check "the installed program runs" "$work/root/opt/bin/cohort" \
+  show "$work/root/opt/share/cohort/configs/quickstart.ini"
+exit $failed
