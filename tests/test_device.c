@@ -706,8 +706,7 @@ static void test_step(void **state) {
   on_every_device(step_sizes);
 }
 
-/* The last member of several, its parameters elsewhere in memory, moves by the same bits.
- */
+/* The last of several members, at other addresses, moves by the same bits. */
 static void step_alone(coh_device *dev) {
   enum { N = 3, P = 37 };
   for (size_t kind = 0; kind < KINDS; kind++) {

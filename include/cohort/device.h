@@ -1,16 +1,18 @@
 /* device.h - the kernels behind one table of functions. Uses base, config.
  *
- * Networks and training call only this table, so that a CPU and a GPU run one code path. A
- * device works in one precision (dtype). Pointers called device pointers come from
+ * Networks and training call only this table, so that a CPU and a GPU run one code path.
+ * A device works in one precision (dtype). Pointers called device pointers come from
  * coh_device_ops.alloc of the same device; for the CPU they are plain memory.
  *
- * Letters: N members, B batch, I inputs, O outputs, P parameters of one member. Members are
- * the slowest axis everywhere: activations [N, B, O], parameters [N, P]. A `stride` is the
- * number of elements from one member to the next; stride 0 = shared by all members.
+ * Letters: N members, B batch, I inputs, O outputs, P parameters of one member. Members
+ * are the slowest axis everywhere: activations [N, B, O], parameters [N, P]. A `stride`
+ * is the number of elements from one member to the next; stride 0 = shared by all
+ * members.
  *
  * Promise that tests hold: what is computed for one member depends only on that member's
- * data and on B, I, O; never on N, on its position among the members, on pointer alignment or on how members
- * are spread over ranks. Results are bit for bit the same.
+ * data and on B, I, O; never on N, on its position among the members, on pointer
+ * alignment or on how members are spread over ranks. Results are bit for bit the same on
+ * one kind of processor. On the CPU numbers below the normal range count as zero.
  */
 #ifndef COHORT_DEVICE_H
 #define COHORT_DEVICE_H
@@ -19,9 +21,10 @@
 
 typedef struct coh_device coh_device;
 
-/* For every member n: C_n = beta * C_n + op(A_n) op(B_n), op(A) [M, K], op(B) [K, Q], C [M, Q],
- * row-major with leading dimensions (row lengths in memory) lda, ldb, ldc; transposed operands
- * are stored [K, M] and [Q, K]. beta is 0 (C is not read) or 1. */
+/* For every member n: C_n = beta * C_n + op(A_n) op(B_n),
+ * op(A) [M, K], op(B) [K, Q], C [M, Q], row-major with leading dimensions (row lengths in
+ * memory) lda, ldb, ldc; transposed operands are stored [K, M] and [Q, K]. beta is 0 (C
+ * is not read) or 1. */
 typedef struct coh_gemm {
   bool trans_a, trans_b;
   size_t N, M, Q, K;
@@ -34,13 +37,19 @@ typedef struct coh_gemm {
   size_t ldc, stride_c;
 } coh_gemm;
 
-/* One step of SGD or Adam over all parameters of all members, in one pass (section 0.3 of the
- * lottery contract; Kingma & Ba 2015, L2 decay added to the gradient, not decoupled):
+/* One step of SGD or Adam over all parameters of all members, in one pass (section 0.3 of
+ * the lottery contract; Kingma & Ba 2015, L2 decay added to the gradient, not decoupled):
+ *
  *   g' = g + wd w
- *   SGD:  buf = t == 1 ? g' : mu buf + g';  w -= lr (nesterov ? g' + mu buf : buf)   (mu != 0)
- *         w -= lr g'                                                               (mu == 0)
- *   Adam: m = b1 m + (1-b1) g', v = b2 v + (1-b2) g'^2,
- *         w -= lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
+ *
+ *   SGD, mu == 0:  w -= lr g'
+ *
+ *   SGD, mu != 0:  buf = t == 1 ? g' : mu buf + g'
+ *                  w -= lr (nesterov ? g' + mu buf : buf)
+ *
+ *   Adam:          m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2
+ *                  w -= lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
+ *
  * t = number of this step, counting from 1. lr, wd: host arrays [N]. */
 typedef struct coh_step_args {
   coh_optimizer kind;
@@ -51,8 +60,8 @@ typedef struct coh_step_args {
   const double *lr, *wd; /* [N] */
   void *w;               /* device [N, P] */
   const void *g;         /* device [N, P] */
-  void *m;               /* device [N, P]: momentum buffer or first moment; NULL if mu == 0 */
-  void *v;               /* device [N, P]: second moment; NULL for SGD */
+  void *m; /* device [N, P]: momentum buffer or first moment; NULL if mu == 0 */
+  void *v; /* device [N, P]: second moment; NULL for SGD */
 } coh_step_args;
 
 typedef struct coh_device_ops {
@@ -61,37 +70,43 @@ typedef struct coh_device_ops {
   /* memory; alloc gives zeroed memory, sizes in bytes */
   int (*alloc)(coh_device *, size_t bytes, void **out, coh_error *);
   void (*free)(coh_device *, void *);
-  int (*upload)(coh_device *, void *device_dst, const void *host_src, size_t bytes, coh_error *);
-  int (*download)(coh_device *, void *host_dst, const void *device_src, size_t bytes, coh_error *);
+  int (*upload)(coh_device *, void *device_dst, const void *host_src, size_t bytes,
+                coh_error *);
+  int (*download)(coh_device *, void *host_dst, const void *device_src, size_t bytes,
+                  coh_error *);
   int (*zero)(coh_device *, void *, size_t bytes, coh_error *);
   int (*sync)(coh_device *, coh_error *); /* returns when all earlier calls are done */
 
-  /* dst[r, :] = src[index[r], :], rows of `row_bytes` bytes; index is a device array [R] */
-  int (*gather)(coh_device *, size_t R, size_t row_bytes, const void *src, const uint32_t *index,
-                void *dst, coh_error *);
-  /* Moves rows keep[0] < keep[1] < ... (host array, [count]) of `rows` to the front, in place */
-  int (*compact)(coh_device *, size_t count, const uint32_t *keep, size_t row_bytes, void *rows,
-                 coh_error *);
+  /* dst[r, :] = src[index[r], :], rows of `row_bytes` bytes; index: device array [R] */
+  int (*gather)(coh_device *, size_t R, size_t row_bytes, const void *src,
+                const uint32_t *index, void *dst, coh_error *);
+  /* Moves rows keep[0] < keep[1] < ... (host array [count]) of `rows` to the front */
+  int (*compact)(coh_device *, size_t count, const uint32_t *keep, size_t row_bytes,
+                 void *rows, coh_error *);
 
   int (*gemm)(coh_device *, const coh_gemm *, coh_error *);
 
-  /* z [N,B,O] in: pre-activations without bias; out: act(z + bias). bias [O] of each member,
-   * stride_bias apart. deriv [N,B,O] gets act'(z + bias); NULL when not wanted. */
+  /* z [N,B,O] in: pre-activations without bias; out: act(z + bias). bias [O] of each
+   * member, stride_bias apart. deriv [N,B,O] gets act'(z + bias), unless NULL. */
   int (*bias_act)(coh_device *, coh_act, size_t N, size_t B, size_t O, const void *bias,
                   size_t stride_bias, void *z, void *deriv, coh_error *);
   /* dz[i] *= deriv[i] for N members of `count` elements */
-  int (*act_grad)(coh_device *, size_t N, size_t count, void *dz, const void *deriv, coh_error *);
+  int (*act_grad)(coh_device *, size_t N, size_t count, void *dz, const void *deriv,
+                  coh_error *);
   /* db[n, o] = sum_b dz[n, b, o] */
   int (*bias_grad)(coh_device *, size_t N, size_t B, size_t O, const void *dz, void *db,
                    size_t stride_db, coh_error *);
 
-  /* Both losses: out [N,B,O] predictions, dout [N,B,O] gets the gradient times `scale`, or NULL;
-   * loss (device double [N]) is added the SUM over the B rows (not the mean).
-   * mse: y [B,O] shared by all members; row loss = mean over O of (out - y)^2, its gradient
-   *   2 (out - y) / O.
-   * cross_entropy: labels (device int32 [B]); row loss = -log softmax(out)[label], gradient
-   *   softmax - onehot; correct (device double [N], may be NULL) is added the number of rows whose
-   *   first maximum is the label. */
+  /* Both losses: out [N,B,O] predictions, dout [N,B,O] gets the gradient times `scale`,
+   * or is NULL; loss (device double [N]) is added the SUM over the B rows (not the mean).
+   *
+   * mse: y [B,O] shared by all members; row loss = mean over O of (out - y)^2, its
+   * gradient 2 (out - y) / O.
+   *
+   * cross_entropy: labels (device int32 [B]); row loss = -log softmax(out)[label], its
+   * gradient softmax - onehot; correct (device double [N], may be NULL) is added the
+   * number of rows whose first maximum is the label. On the CPU COH_EDATA for a label
+   * outside 0..O-1. */
   int (*mse)(coh_device *, size_t N, size_t B, size_t O, const void *out, const void *y,
              double scale, void *dout, double *loss, coh_error *);
   int (*cross_entropy)(coh_device *, size_t N, size_t B, size_t O, const void *out,
@@ -109,17 +124,19 @@ struct coh_device {
 
 /* Opens a device; `auto` takes a GPU if one is there and cohort was built with CUDA.
  * COH_EUSAGE for cuda where it is not to be had, saying why. */
-int coh_device_open(coh_device_kind kind, coh_dtype dtype, coh_device **out, coh_error *err);
+int coh_device_open(coh_device_kind kind, coh_dtype dtype, coh_device **out,
+                    coh_error *err);
 void coh_device_close(coh_device *); /* NULL accepted */
 /* "cpu (avx512)": kernels in use, for logs. */
 const char *coh_device_text(const coh_device *);
 
-/* The CPU back end with a given instruction set ("generic", "avx2", "avx512"), for tests; NULL
- * picks the best that the CPU has. $COHORT_ISA overrides the automatic choice. */
-int coh_device_open_cpu(const char *isa, coh_dtype dtype, coh_device **out, coh_error *err);
+/* The CPU back end with a given instruction set ("generic", "avx2", "avx512"), for tests;
+ * NULL picks the best that the CPU has. $COHORT_ISA overrides the automatic choice. */
+int coh_device_open_cpu(const char *isa, coh_dtype dtype, coh_device **out,
+                        coh_error *err);
 
-/* act and its derivative for one double, and loss formulas in the plainest form: the reference
- * for tests and for analysis code. */
+/* act and its derivative for one double, and loss formulas in the plainest form: the
+ * reference for tests and for analysis code. */
 double coh_act_value(coh_act, double x);
 double coh_act_slope(coh_act, double x);
 const char *coh_act_name(coh_act);

@@ -101,8 +101,7 @@ static inline void K(copy)(REAL *dst, const REAL *src, size_t n) {
     for (; i < n; i++) dst[i] = src[i];
 }
 
-/* A block of columns of [op(B_0) op(B_1) ...]: `n` columns from column q of one member.
- */
+/* Some columns of [op(B_0) op(B_1) ...]: `n` from column q on of one member. */
 typedef struct K(piece) {
   size_t member, q, n;
 } K(piece);
@@ -160,8 +159,7 @@ typedef struct K(block) {
       packed; /* packed: all tiles of rows lie in s->a, else only a last, short one */
 } K(block);
 
-/* The tile of rows from row i: how many belong to it, and how many it is computed with.
- */
+/* The tile of rows from row i: its rows, and the number it is computed with. */
 typedef struct K(rows) {
   size_t m, shape, filled;
   const REAL *a; /* element (i, k) at a[i * row + k * col] */

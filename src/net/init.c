@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The numbers of one tensor: element i is drawn at index i of step member << 16 | tensor.
- */
+/* Where a tensor's numbers come from: element i from index i of this step. */
 typedef struct source {
   uint64_t seed, step;
 } source;
