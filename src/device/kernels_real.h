@@ -3,7 +3,7 @@
  * only, and sums run in an order fixed by B and O.
  */
 
-/* z [n] = act(z + bias), the bias repeated every `period` elements of a tile laid out
+/* z [n] = act(z + bias), bias [n]: of one row or, repeated, of several. */
  * flat. */
 static inline __attribute__((always_inline)) void
 K(act_run)(const coh_act kind, size_t n, const REAL *bias, REAL *z, REAL *deriv) {
