@@ -4,7 +4,6 @@
  */
 
 /* z [n] = act(z + bias), bias [n]: of one row or, repeated, of several. */
- * flat. */
 static inline __attribute__((always_inline)) void
 K(act_run)(const coh_act kind, size_t n, const REAL *bias, REAL *z, REAL *deriv) {
   if (deriv) {
