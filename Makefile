@@ -5,7 +5,13 @@ BUILD   ?= build
 CC      := mpicc
 OPT     ?= -O2
 SAN     ?=
+# make V=1 shows whole commands
+ifneq ($(V),1)
+SAY = @echo "  $(1)  $(2)";
+endif
 CUDA_HOME ?= /usr/local/cuda
+# CUDA=0 leaves the CUDA runtime out, CUDA=1 wants it; by itself: whether nvcc is there
+CUDA ?= $(if $(wildcard $(CUDA_HOME)/bin/nvcc),1,0)
 
 WARN   := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -Wstrict-prototypes \
           -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
@@ -16,6 +22,10 @@ PKG_LIBS   = $(shell pkg-config --libs $(PKGS))
 CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE $(addprefix -isystem ,$(patsubst -I%,%,$(PKG_CFLAGS)))
 CFLAGS   = -std=c17 -g $(OPT) $(WARN) $(SAN) -fno-math-errno -ffp-contract=on -fopenmp-simd
 LDLIBS   = -liniparser $(PKG_LIBS) -lm
+ifeq ($(CUDA),1)
+CPPFLAGS += -DCOH_CUDA -isystem $(CUDA_HOME)/include
+LDLIBS += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lpthread
+endif
 GIT     := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 SRC  := $(sort $(wildcard src/*/*.c))
@@ -50,11 +60,11 @@ help: ## this list
 
 $(BUILD)/libcohort.a: $(OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call SAY,ar,$@)ar rcs $@ $^
 
 bin/cohort: $(JOBOBJ) $(BUILD)/libcohort.a
 	@mkdir -p bin
-	$(CC) $(CFLAGS) -o $@ $(JOBOBJ) $(BUILD)/libcohort.a $(LDLIBS)
+	$(call SAY,ld,$@)$(CC) $(CFLAGS) -o $@ $(JOBOBJ) $(BUILD)/libcohort.a $(LDLIBS)
 
 # the two files that name the revision are compiled again when it changes
 $(BUILD)/git.stamp: .FORCE
@@ -65,15 +75,15 @@ $(BUILD)/src/store/manifest.o $(BUILD)/jobs/cohort.o: CPPFLAGS += -DCOH_GIT='"$(
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call SAY,cc,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/src/device/kernels.%.o: src/device/kernels.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -O3 -fno-trapping-math $(ISA_$*) -DCOH_ISA=$* -MMD -MP -c -o $@ $<
+	$(call SAY,cc,$< for $*)$(CC) $(CPPFLAGS) $(CFLAGS) -O3 -fno-trapping-math $(ISA_$*) -DCOH_ISA=$* -MMD -MP -c -o $@ $<
 
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libcohort.a
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcohort.a $(LDLIBS) -lcmocka
+	$(call SAY,cc,$<)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcohort.a $(LDLIBS) -lcmocka
 
 tests-build: $(TESTBIN) bin/cohort
 
@@ -94,15 +104,16 @@ export OMPI_ALLOW_RUN_AS_ROOT = 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = 1
 endif
 RANKS ?= 2
+CORES := $(shell nproc)
 
 quickstart: ## install, build, recover a teacher from Fashion-MNIST
 	scripts/install-deps.sh run
-	$(MAKE) all
+	$(MAKE) -j$(CORES) all
 	mpirun --oversubscribe -n $(RANKS) bin/cohort run configs/quickstart.ini
 
 test: ## install, build and run every test (T="name ..." for some)
 	scripts/install-deps.sh test
-	$(MAKE) tests-build
+	$(MAKE) -j$(CORES) tests-build
 	COHORT_DATA=$(CURDIR)/$(BUILD)/data scripts/fetch.sh mnist
 	COHORT_DATA=$(CURDIR)/$(BUILD)/data tests/run.sh $(BUILD) $(T)
 
@@ -118,7 +129,7 @@ asan-run: $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS))
 
 check-long: ## the slow checks: 50 kills, sanitizers
 	$(MAKE) test asan
-	tests/test_kills.sh $(BUILD) 50
+	bash tests/test_kills.sh $(BUILD) 50
 
 install: all ## into $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib \

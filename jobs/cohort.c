@@ -232,6 +232,10 @@ static int command_version(int argc, char **argv) {
   printf("cohort %s (%s)\n", COH_VERSION, COH_GIT);
   if (coh_device_open(COH_DEVICE_AUTO, COH_F32, &dev, &err)) return fail(&err);
   printf("device: %s\n", coh_device_text(dev));
+  coh_text gpus = {0};
+  coh_device_gpus(&gpus);
+  printf("GPU: %s\n", gpus.data ? gpus.data : "");
+  coh_text_free(&gpus);
   coh_device_close(dev);
   return 0;
 }

@@ -11,7 +11,7 @@ int coh_device_open(coh_device_kind kind, coh_dtype dtype, coh_device **out,
   if (kind == COH_DEVICE_CUDA)
     return coh_fail(
         err, COH_EUSAGE,
-        "device.kind = cuda: this build of cohort has no CUDA; use auto or cpu");
+        "device.kind = cuda: this version of cohort has no GPU kernels; use auto or cpu");
   return coh_device_open_cpu(NULL, dtype, out, err);
 }
 
