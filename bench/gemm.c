@@ -16,10 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
-
 typedef struct shape {
   const char *what;
   size_t N, M, Q, K;
@@ -60,42 +56,6 @@ static double median(double *v) {
   return v[SAMPLES / 2];
 }
 
-/* ---- the processor's rate: 24 independent chains of multiply-adds ---------------- */
-
-#ifdef __x86_64__
-#define PEAK(name, isa, vec, set, madd)                                                  \
-  __attribute__((target(isa))) static double name(size_t n) {                            \
-    vec acc[24], x = set(0.999f);                                                        \
-    for (int i = 0; i < 24; i++) acc[i] = set((float)i);                                 \
-    for (size_t r = 0; r < n; r++)                                                       \
-      _Pragma("GCC unroll 24") for (int i = 0; i < 24; i++) acc[i] = madd(acc[i], x, x); \
-    float sum = 0, part[sizeof(vec) / sizeof(float)];                                    \
-    for (int i = 0; i < 24; i++) {                                                       \
-      memcpy(part, &acc[i], sizeof part);                                                \
-      sum += part[0];                                                                    \
-    }                                                                                    \
-    return (double)sum;                                                                  \
-  }
-PEAK(peak_avx512, "avx512f", __m512, _mm512_set1_ps, _mm512_fmadd_ps)
-PEAK(peak_avx2, "avx2,fma", __m256, _mm256_set1_ps, _mm256_fmadd_ps)
-#endif
-
-/* float32 GFLOP/s of the instruction set in use, once; 0 where it is not known. */
-static double units_rate(const char *text) {
-#ifdef __x86_64__
-  const size_t n = 300000;
-  bool wide = strstr(text, "avx512");
-  if (!wide && !strstr(text, "avx2")) return 0;
-  volatile double keep = 0;
-  double t = coh_seconds();
-  keep += wide ? peak_avx512(n) : peak_avx2(n);
-  return (double)n * 24 * (wide ? 16 : 8) * 2 / (coh_seconds() - t) * 1e-9;
-#else
-  (void)text;
-  return 0;
-#endif
-}
-
 /* ---- the products ---------------------------------------------------------------- */
 
 static void *random_array(coh_dtype t, size_t n, uint64_t seed) {
@@ -116,7 +76,7 @@ static void sample(coh_device *dev, const coh_gemm *g, double *rates, double *ra
   double work = 2.0 * (double)(g->N * g->M) * (double)(g->Q * g->K);
   size_t repeat = (size_t)(100e9 * 0.005 / work) + 1; /* 5 ms at 100 GFLOP/s */
   for (int s = 0; s < SAMPLES; s++) {
-    double units = units_rate(coh_device_text(dev)) / (dev->dtype == COH_F64 ? 2 : 1);
+    double units = coh_device_peak(dev) * 1e-9;
     double t = coh_seconds();
     for (size_t r = 0; r < repeat; r++)
       if (dev->ops->gemm(dev, g, &err)) exit(1);

@@ -7,7 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "doctor.h"
 #include "job.h"
+#include "start.h"
 
 /* ---- signals
  * ------------------------------------------------------------------------------ */
@@ -254,6 +256,8 @@ static const command commands[] = {
     {"help", "[SECTION]", "this text, or the parameters of a section", command_help},
     {"fetch", "NAME [URL]", "get a data set: mnist, fashion_mnist, cifar10",
      command_fetch},
+    {"doctor", "[RESULTS_FOLDER]",
+     "check this machine: kernels, ranks, files, data sets, SLURM", command_doctor},
     {"version", "", "version and device", command_version},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
@@ -286,6 +290,7 @@ static int command_help(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+  start_with_fast_blas(argv);
   if (argc < 2) {
     print_usage(stderr);
     return 2;

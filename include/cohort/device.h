@@ -137,6 +137,11 @@ void coh_device_gpus(coh_text *out);
 int coh_device_open_cpu(const char *isa, coh_dtype dtype, coh_device **out,
                         coh_error *err);
 
+/* Operations a second of one core's multiply-add units with the device's instruction set
+ * and precision, measured anew by each call in about a millisecond; 0 where it is not
+ * known how. */
+double coh_device_peak(const coh_device *);
+
 /* act and its derivative for one double, and loss formulas in the plainest form: the
  * reference for tests and for analysis code. */
 double coh_act_value(coh_act, double x);
