@@ -1,5 +1,6 @@
 /* test_extract.c - the room src/extract on one process: symmetries, linkage, cut,
  * clustering of a layer, assignment, comparison, parameter error. */
+#include "cohort/rebuild.h"
 #include "extract/private.h"
 
 #include <mpi.h>
@@ -960,6 +961,81 @@ static void test_parameter_error_of_other_shapes(void **state) {
   }
 }
 
+/* ---- comparison of networks -------------------------------------------------------- */
+
+/* Every neuron of the teacher found, each by another, none in excess. */
+static void check_all_found(const coh_comparison *c, const char *what) {
+  bool taken[16] = {false};
+  assert_int_equal(c->found_size, c->true_size);
+  if (!(c->w_max <= 1e-12) || !(c->a_max <= 1e-12))
+    fail_msg("%s: w_max %g, a_max %g", what, c->w_max, c->a_max);
+  assert_int_equal(c->n_excess, 0);
+  for (size_t j = 0; j < c->true_size; j++) {
+    const coh_match *m = &c->match[j];
+    assert_int_equal(c->assigned[m->neuron], m->partner);
+    assert_true(m->partner < c->found_size);
+    assert_false(taken[m->partner]);
+    taken[m->partner] = true;
+  }
+}
+
+/* A random teacher with 1-3 hidden layers and the same network in another order, with
+ * other signs and lengths (and linear paths, as a rebuilt network has them). */
+static void compare_with_disguise(coh_act act, uint64_t seed) {
+  static const size_t sizes[][5] = {{6, 5, 3}, {6, 5, 4, 3}, {4, 5, 6, 4, 2}};
+  size_t L = 2 + seed % 3;
+  bool skips = coh_symmetry_is_even_linear(coh_act_symmetry(act));
+  coh_plan t = plan_of(L, sizes[seed % 3], act, false);
+  coh_plan f = plan_of(L, sizes[seed % 3], act, skips);
+  double *tv = array(t.P, sizeof *tv), *fv = array(f.P, sizeof *fv);
+  coh_comparison *c[3];
+  char what[60];
+  for (size_t i = 0; i < t.P; i++) tv[i] = 0.7 * normal(seed + 200, i);
+  add_skips(&t, tv, &f, fv);
+  disguise(&f, fv, act, seed);
+  check_same_network(&t, tv, &f, fv);
+  OK(coh_compare_networks(&t, tv, &f, fv, NULL, c, &err));
+  for (size_t l = 0; l + 1 < L; l++) {
+    snprintf(what, sizeof what, "%s, seed %d, layer %zu of %zu", coh_act_name(act),
+             (int)seed, l + 1, L - 1);
+    check_all_found(c[l], what);
+    coh_comparison_destroy(c[l]);
+  }
+  free(tv);
+  free(fv);
+}
+
+static void test_comparison_of_equivalent_networks_finds_all(void **state) {
+  (void)state;
+  for (int act = 0; act < N_ACTS; act++)
+    for (uint64_t seed = 0; seed < 18; seed++) compare_with_disguise((coh_act)act, seed);
+}
+
+/* Neurons that are missing or too many count as weight 0; the others are found. */
+static void test_comparison_of_networks_of_other_widths(void **state) {
+  (void)state;
+  size_t true_sizes[] = {3, 2, 2}, sizes[] = {3, 3, 2}, deep[] = {3, 2, 2, 2};
+  coh_plan t = plan_of(2, true_sizes, COH_TANH, false);
+  coh_plan f = plan_of(2, sizes, COH_TANH, false);
+  coh_plan g = plan_of(3, deep, COH_TANH, false);
+  double tv[32], fv[32], gv[32] = {0};
+  coh_comparison *c[2];
+  for (size_t i = 0; i < 32; i++) tv[i] = normal(8, i), fv[i] = normal(9, i);
+  for (size_t i = 0; i < 4; i++)
+    for (size_t j = 0; j < 2; j++) fv[i * 3 + j] = -tv[i * 2 + j];
+  OK(coh_compare_networks(&t, tv, &f, fv, NULL, c, &err));
+  assert_int_equal(c[0]->n_excess, 1);
+  assert_int_equal(c[0]->excess[0].neuron, 2);
+  NEAR(c[0]->w_max, 0, 1e-15);
+  coh_comparison_destroy(c[0]);
+  OK(coh_compare_networks(&f, fv, &t, tv, NULL, c, &err));
+  assert_int_equal(c[0]->assigned[0], 0);
+  assert_int_equal(c[0]->assigned[1], 1);
+  assert_true(c[0]->assigned[2] == SIZE_MAX);
+  coh_comparison_destroy(c[0]);
+  assert_int_equal(coh_compare_networks(&t, tv, &g, gv, NULL, c, &err), COH_EUSAGE);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_identity_of_each_class),
@@ -992,6 +1068,8 @@ int main(void) {
       cmocka_unit_test(test_parameter_error_counts_linear_paths),
       cmocka_unit_test(test_parameter_error_leaves_masked_inputs_out),
       cmocka_unit_test(test_parameter_error_of_other_shapes),
+      cmocka_unit_test(test_comparison_of_equivalent_networks_finds_all),
+      cmocka_unit_test(test_comparison_of_networks_of_other_widths),
   };
   MPI_Init(NULL, NULL);
   int failed = cmocka_run_group_tests(tests, NULL, NULL);

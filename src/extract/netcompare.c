@@ -35,23 +35,70 @@ static double pair_factor(coh_symmetry sym, size_t D, const uint8_t *mask,
   return scales ? sign * sqrt(ff / tt) : sign;
 }
 
-/* Input vectors w [K, in + 1] rewritten over the teacher's neurons of the layer below.
- * With z_f = c z_t below (c = factor), the recovered activation in terms of the teacher's
- * is: odd c A; odd_constant 1 - A for c < 0; even_linear A plus a linear part (left to
- * the linear path); scaling |c| A. Returns [K, R + 1]. */
-static int map_inputs(coh_symmetry sym, const layer_map *below, size_t K, size_t D,
-                      const double *w, double **out, coh_error *err) {
-  size_t R = below->R;
+/* Weights [out_q, out_l] on the way from the activation of hidden layer q < l into layer
+ * l: its own, or a part of its linear path; NULL if it has none. */
+static const double *weights_between(const coh_plan *p, const double *params, size_t q,
+                                     size_t l) {
+  const coh_layer *y = &p->layer[l];
+  if (q + 1 == l) return params + y->w;
+  if (!y->skip) return NULL;
+  const double *part = params + y->s;
+  for (size_t k = l - 2; k > q; k--) part += p->layer[k].out * y->out;
+  return part;
+}
+
+/* The constant in the recovered activation where its pre-activation is c times the
+ * teacher's. odd_constant: 1 for c < 0. even_linear: of |c| (A - linear_part z), z = ...
+ * + the teacher's bias. */
+static double constant_of(coh_act act, double c, double teacher_bias) {
+  coh_symmetry sym = coh_act_symmetry(act);
+  if (c >= 0) return 0;
+  if (sym == COH_SYM_ODD_CONSTANT) return 1;
+  return coh_symmetry_is_even_linear(sym) ? c * coh_act_linear_part(act) * teacher_bias
+                                          : 0;
+}
+
+/* Two networks and what is known of the layers of both so far. */
+typedef struct two_networks {
+  const coh_plan *teacher, *found;
+  const double *tp, *fp;
+  layer_map map[COH_MAX_LAYERS];
+} two_networks;
+
+/* What the activations of layer q add to the bias of recovered neuron k of layer l when
+ * they are written in terms of the teacher's. */
+static double constants_from(const two_networks *n, size_t q, size_t l, size_t k) {
+  const layer_map *m = &n->map[q];
+  const coh_layer *t = &n->teacher->layer[q];
+  const double *v = weights_between(n->found, n->fp, q, l);
+  double sum = 0;
+  for (size_t j = 0; v && j < m->R; j++)
+    if (m->partner[j] != SIZE_MAX)
+      sum += v[m->partner[j] * n->found->layer[l].out + k] *
+             constant_of(t->act, m->factor[j], n->tp[t->b + j]);
+  return sum;
+}
+
+/* Input vectors w [K, in + 1] of layer l > 0 rewritten over the teacher's neurons of the
+ * layer below: [K, R + 1]. With z_f = c z_t below (c = factor), the recovered activation
+ * in terms of the teacher's is: odd c A; odd_constant 1 - A for c < 0; even_linear |c| A
+ * (c < 0: and a linear part, whose constant goes to the bias, the rest to the linear
+ * path). Flips in layers that the linear path reads leave constants too. */
+static int map_inputs(const two_networks *n, size_t l, size_t K, const double *w,
+                      double **out, coh_error *err) {
+  const layer_map *below = &n->map[l - 1];
+  size_t R = below->R, D = n->found->layer[l].in + 1;
+  bool even = coh_symmetry_is_even_linear(coh_act_symmetry(n->teacher->layer[0].act));
   int rc = coh_alloc(out, K * (R + 1), sizeof **out, err);
   for (size_t k = 0; k < K && !rc; k++) {
     const double *from = w + k * D;
     double *to = *out + k * (R + 1);
     to[R] = from[D - 1];
+    for (size_t q = 0; q < l; q++) to[R] += constants_from(n, q, l, k);
     for (size_t j = 0; j < R; j++) {
       if (below->partner[j] == SIZE_MAX) continue;
-      double v = from[below->partner[j]], c = below->factor[j];
-      if (sym == COH_SYM_ODD_CONSTANT && c < 0) to[R] += v;
-      to[j] = coh_symmetry_is_even_linear(sym) ? fabs(c) * v : c * v;
+      double c = below->factor[j];
+      to[j] = (even ? fabs(c) : c) * from[below->partner[j]];
     }
   }
   return rc;
@@ -87,20 +134,19 @@ static void replace(double **old, double *now) {
   *old = now;
 }
 
-/* Both layers with the recovered input vectors in the teacher's basis. */
-static int take_pair(const coh_plan *teacher, const double *tp, const coh_plan *found,
-                     const double *fp, size_t l, const layer_map *below, layer_pair *p,
-                     coh_error *err) {
+/* Layer l of both with the recovered input vectors in the teacher's basis. */
+static int take_pair(const two_networks *n, size_t l, layer_pair *p, coh_error *err) {
   int rc;
   double *mapped = NULL;
-  const coh_layer *t = &teacher->layer[l], *f = &found->layer[l];
-  *p = (layer_pair){
-      .R = t->out, .K = f->out, .D = t->in + 1, .O = teacher->layer[l + 1].out};
-  COH_TRY(coh_neurons_of(teacher, tp, l, &p->tw, &p->ta, err));
-  COH_TRY(coh_neurons_of(found, fp, l, &p->w, &p->a, err));
+  const coh_layer *t = &n->teacher->layer[l];
+  *p = (layer_pair){.R = t->out,
+                    .K = n->found->layer[l].out,
+                    .D = t->in + 1,
+                    .O = n->teacher->layer[l + 1].out};
+  COH_TRY(coh_neurons_of(n->teacher, n->tp, l, &p->tw, &p->ta, err));
+  COH_TRY(coh_neurons_of(n->found, n->fp, l, &p->w, &p->a, err));
   if (l == 0) return COH_OK;
-  COH_TRY(
-      map_inputs(coh_act_symmetry(t->act), below, p->K, f->in + 1, p->w, &mapped, err));
+  COH_TRY(map_inputs(n, l, p->K, p->w, &mapped, err));
   replace(&p->w, mapped);
 cleanup:
   return rc;
@@ -130,12 +176,28 @@ cleanup:
   return rc;
 }
 
+/* Comparison of one layer, its outgoing weights in the teacher's basis first. */
+static int compare_layer(const two_networks *n, size_t l, layer_pair *p,
+                         const uint8_t *mask, coh_comparison **out, coh_error *err) {
+  int rc;
+  double *mapped = NULL;
+  if (l + 2 < n->teacher->L) {
+    COH_TRY(map_outputs(&n->map[l + 1], p->K, n->found->layer[l + 1].out, p->a, &mapped,
+                        err));
+    replace(&p->a, mapped);
+  }
+  COH_TRY(coh_compare(coh_act_symmetry(n->teacher->layer[l].act), p->R, p->tw, p->ta,
+                      p->K, p->w, p->a, p->D, p->O, l ? NULL : mask, out, err));
+cleanup:
+  return rc;
+}
+
 int coh_compare_networks(const coh_plan *teacher, const double *tp, const coh_plan *found,
                          const double *fp, const uint8_t *mask, coh_comparison **out,
                          coh_error *err) {
   int rc = COH_OK;
   size_t hidden = teacher->L - 1;
-  layer_map map[COH_MAX_LAYERS] = {{0}};
+  two_networks n = {.teacher = teacher, .found = found, .tp = tp, .fp = fp};
   layer_pair pair[COH_MAX_LAYERS] = {{0}};
   if (teacher->L != found->L)
     return coh_fail(err, COH_EUSAGE,
@@ -143,23 +205,14 @@ int coh_compare_networks(const coh_plan *teacher, const double *tp, const coh_pl
                     found->L - 1);
   coh_symmetry sym = coh_act_symmetry(teacher->layer[0].act);
   for (size_t l = 0; l < hidden; l++) {
-    COH_TRY(take_pair(teacher, tp, found, fp, l, l ? &map[l - 1] : NULL, &pair[l], err));
-    COH_TRY(map_layer(sym, &pair[l], l ? NULL : mask, &map[l], err));
+    COH_TRY(take_pair(&n, l, &pair[l], err));
+    COH_TRY(map_layer(sym, &pair[l], l ? NULL : mask, &n.map[l], err));
   }
-  for (size_t l = 0; l < hidden; l++) {
-    layer_pair *p = &pair[l];
-    double *mapped = NULL;
-    if (l + 1 < hidden) {
-      COH_TRY(
-          map_outputs(&map[l + 1], p->K, found->layer[l + 1].out, p->a, &mapped, err));
-      replace(&p->a, mapped);
-    }
-    COH_TRY(coh_compare(sym, p->R, p->tw, p->ta, p->K, p->w, p->a, p->D, p->O,
-                        l ? NULL : mask, &out[l], err));
-  }
+  for (size_t l = 0; l < hidden; l++)
+    COH_TRY(compare_layer(&n, l, &pair[l], mask, &out[l], err));
 cleanup:
   for (size_t l = 0; l < hidden; l++) {
-    map_free(&map[l]);
+    map_free(&n.map[l]);
     pair_free(&pair[l]);
   }
   return rc;
