@@ -179,7 +179,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(one_member_trains_as_in_an_ensemble),
       cmocka_unit_test(losses_fall),
   };
-  int failed = cmocka_run_group_tests_name("train", tests, NULL, NULL);
+  int failed = cmocka_run_group_tests_name("train", tests, scratch_make, scratch_remove);
   MPI_Finalize();
   return failed;
 }

@@ -1,11 +1,13 @@
 /* traindata.h - a small regression problem and one training of it, for tests of the loop
- * at any number of ranks. Include after cmocka.h. */
+ * at any number of ranks. Include after cmocka.h; checkpoints lie in the scratch folder.
+ */
 #ifndef COHORT_TESTS_TRAINDATA_H
 #define COHORT_TESTS_TRAINDATA_H
 
 #include <unistd.h>
 
 #include "cohort/train.h"
+#include "scratch.h"
 
 enum { TC_SAMPLES = 203, TC_INPUTS = 7, TC_OUTPUTS = 3, TC_BATCH = 32, TC_MAX = 16 };
 
@@ -14,12 +16,13 @@ typedef struct train_case {
   bool alone; /* this rank by itself, whatever the others do */
   coh_dtype dtype;
   int plateau;
-  int64_t replicas; /* 0 = 1 */
+  int64_t replicas;       /* 0 = 1 */
+  int64_t replicas_after; /* a stop; 0 = as before */
   uint64_t first_id;
   uint64_t epochs;   /* 0 = 8 */
   int poison;        /* NaN in the first parameter of this member; 0 = none */
   int state[TC_MAX]; /* results */
-  double first_loss[TC_MAX], last_loss[TC_MAX];
+  double first_loss[TC_MAX], last_loss[TC_MAX], epoch_loss[TC_MAX], lr[TC_MAX];
 } train_case;
 
 #define TC_OK(call) assert_string_equal((call) ? err.text : "", "")
@@ -106,58 +109,91 @@ static void tc_start(const train_case *c, coh_trainer *t) {
   free(params);
 }
 
-/* One training, in two processes' worth of trainers if cut > 0 (stopped at the first poll
- * at or after step `cut`, restored, run on). Returns all [N, P] on rank 0, zeros
- * elsewhere. */
-static char *train_case_run(train_case *c, uint64_t cut, size_t *bytes) {
+/* What the pieces of a training have in common. */
+typedef struct tc_run {
+  coh_device *dev;
+  coh_dataset data;
+  coh_plan plan;
+  coh_train_spec spec;
+  char path[512];
+  void *all; /* [N, P] */
+} tc_run;
+
+static void tc_run_make(const train_case *c, tc_run *r) {
+  coh_error err = {0};
+  size_t sizes[3] = {TC_INPUTS, 6, TC_OUTPUTS};
+  char name[64] = "train.h5";
+  if (c->alone) snprintf(name, sizeof name, "train-%ld.h5", (long)getpid());
+  snprintf(r->path, sizeof r->path, "%s", scratch(name));
+  TC_OK(coh_device_open(COH_DEVICE_CPU, c->dtype, &r->dev, &err));
+  tc_dataset(c->dtype, &r->data);
+  TC_OK(coh_plan_dense(2, sizes, COH_TANH, NULL, &r->plan, &err));
+  r->spec = tc_spec(c, &r->data);
+  TC_OK(coh_alloc(&r->all, c->N * r->plan.P, coh_dtype_size(c->dtype), &err));
+}
+
+static void tc_restore(const coh_grid *grid, const char *path, coh_trainer *t) {
+  coh_error err = {0};
+  coh_archive *a;
+  TC_OK(coh_archive_open(path, "test", 1, grid->world, &a, &err));
+  TC_OK(coh_trainer_restore(t, a, false, &err));
+  coh_archive_abandon(a);
+}
+
+static void tc_results(train_case *c, tc_run *r, coh_trainer *t) {
+  coh_error err = {0};
+  coh_train_status s;
+  TC_OK(coh_trainer_evaluate(t, &r->data, c->last_loss, NULL, &err));
+  TC_OK(coh_trainer_gather(t, r->all, &err));
+  coh_trainer_status(t, &s);
+  for (size_t n = 0; n < c->N; n++) {
+    c->state[n] = s.member[n].state;
+    c->epoch_loss[n] = s.member[n].loss;
+    c->lr[n] = s.member[n].lr;
+  }
+}
+
+/* From the start, or from the checkpoint; to the end, or to the first poll at or after
+ * step stop_at > 0, with a checkpoint at every poll. */
+static void tc_piece(train_case *c, tc_run *r, int64_t replicas, bool resumes,
+                     uint64_t stop_at, uint64_t save_steps) {
   coh_error err = {0};
   coh_grid grid;
-  coh_device *dev;
-  coh_dataset d;
-  coh_plan plan;
-  size_t sizes[3] = {TC_INPUTS, 6, TC_OUTPUTS};
-  char path[64];
-  snprintf(path, sizeof path, "/tmp/cohort-train-%ld.h5",
-           (long)(c->alone ? getpid() : getppid()));
+  coh_trainer *t;
+  tc_hooks ctx = {.stop_at = stop_at, .path = r->path, .grid = &grid};
+  coh_train_hooks hooks = {
+      .ctx = &ctx, .stop = tc_stop, .save = tc_save, .save_steps = save_steps};
   MPI_Comm comm = c->alone ? MPI_COMM_SELF : MPI_COMM_WORLD;
-  TC_OK(coh_grid_create(comm, c->replicas ? c->replicas : 1, &grid, &err));
-  TC_OK(coh_device_open(COH_DEVICE_CPU, c->dtype, &dev, &err));
-  tc_dataset(c->dtype, &d);
-  TC_OK(coh_plan_dense(2, sizes, COH_TANH, NULL, &plan, &err));
-  coh_train_spec spec = tc_spec(c, &d);
-  *bytes = c->N * plan.P * coh_dtype_size(c->dtype);
-  void *all = NULL;
-  TC_OK(coh_alloc(&all, *bytes, 1, &err));
-  for (int piece = cut > 0 ? 0 : 1; piece < 2; piece++) {
-    coh_trainer *t;
-    tc_hooks ctx = {.stop_at = piece == 0 ? cut : 0, .path = path, .grid = &grid};
-    coh_train_hooks hooks = {
-        .ctx = &ctx, .stop = tc_stop, .save = tc_save, .save_steps = cut > 0 ? cut : 0};
-    TC_OK(coh_trainer_create(&grid, dev, &plan, c->N, &d, NULL, &spec, &hooks, &t, &err));
-    ctx.trainer = t;
-    if (piece == 1 && cut > 0) {
-      coh_archive *a;
-      TC_OK(coh_archive_open(path, "test", 1, grid.world, &a, &err));
-      TC_OK(coh_trainer_restore(t, a, false, &err));
-      coh_archive_abandon(a);
-    } else {
-      tc_start(c, t);
-      TC_OK(coh_trainer_evaluate(t, &d, c->first_loss, NULL, &err));
-    }
-    int rc = coh_trainer_run(t, &err);
-    assert_int_equal(rc, piece == 0 ? COH_ESTOP : COH_OK);
-    TC_OK(coh_trainer_evaluate(t, &d, c->last_loss, NULL, &err));
-    TC_OK(coh_trainer_gather(t, all, &err));
-    coh_train_status s;
-    coh_trainer_status(t, &s);
-    for (size_t n = 0; n < c->N; n++) c->state[n] = s.member[n].state;
-    coh_trainer_destroy(t);
+  TC_OK(coh_grid_create(comm, replicas, &grid, &err));
+  TC_OK(coh_trainer_create(&grid, r->dev, &r->plan, c->N, &r->data, NULL, &r->spec,
+                           &hooks, &t, &err));
+  ctx.trainer = t;
+  if (resumes) {
+    tc_restore(&grid, r->path, t);
+  } else {
+    tc_start(c, t);
+    TC_OK(coh_trainer_evaluate(t, &r->data, c->first_loss, NULL, &err));
   }
-  if (grid.rank == 0) unlink(path);
-  coh_dataset_free(&d);
-  coh_device_close(dev);
+  assert_int_equal(coh_trainer_run(t, &err), stop_at > 0 ? COH_ESTOP : COH_OK);
+  tc_results(c, r, t);
+  coh_trainer_destroy(t);
+  if (grid.rank == 0 && stop_at == 0) unlink(r->path);
   coh_grid_destroy(&grid);
-  return all;
+}
+
+/* One training; if cut > 0 in two processes' worth of trainers, stopped at step `cut`,
+ * restored, run on. Returns all [N, P] on rank 0, zeros elsewhere. */
+static char *train_case_run(train_case *c, uint64_t cut, size_t *bytes) {
+  tc_run r;
+  int64_t before = c->replicas ? c->replicas : 1;
+  int64_t after = c->replicas_after ? c->replicas_after : before;
+  tc_run_make(c, &r);
+  if (cut > 0) tc_piece(c, &r, before, false, cut, cut);
+  tc_piece(c, &r, cut > 0 ? after : before, cut > 0, 0, cut);
+  *bytes = c->N * r.plan.P * coh_dtype_size(c->dtype);
+  coh_dataset_free(&r.data);
+  coh_device_close(r.dev);
+  return r.all;
 }
 
 #endif
