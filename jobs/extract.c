@@ -10,6 +10,10 @@
 #include "extraction.h"
 #include "run.h"
 
+/* Id of the first student: no student starts with the numbers of a teacher of the same
+ * seed. */
+enum { STUDENT_ID = 1 << 21 };
+
 /* ---- what names a clustering
  * ------------------------------------------------------------- */
 
@@ -93,17 +97,6 @@ static int check_teacher(const job *j, const students *s, coh_error *err) {
   return COH_OK;
 }
 
-static int check_gamma(const coh_config *cfg, size_t N, coh_error *err) {
-  double least = floor(cfg->extraction.gamma * (double)N);
-  if (least >= 2) return COH_OK;
-  return coh_fail(
-      err, COH_EUSAGE,
-      "%s: extraction.gamma = %g with %zu students asks for clusters of %g: "
-      "gamma times the number of students must be at least 2; use more students "
-      "or a larger gamma",
-      cfg->file, cfg->extraction.gamma, N, least);
-}
-
 static int students_prepare(job *j, students *s, coh_error *err) {
   int rc;
   const coh_config *cfg = &j->cfg;
@@ -113,7 +106,7 @@ static int students_prepare(job *j, students *s, coh_error *err) {
   COH_TRY(teacher_query(j, &s->teacher, s->dev, &s->query, err));
   rc = students_plan(j, s, err);
   if (!rc) rc = check_teacher(j, s, err);
-  if (!rc) rc = check_gamma(&j->cfg, s->N, err);
+  if (!rc) rc = extraction_check_gamma(&j->cfg, s->N, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
 cleanup:
   return rc;
@@ -136,7 +129,7 @@ static int students_train(job *j, students *s, coh_error *err) {
   coh_text inputs = {0}, identity = {0};
   if (j->grid.rank == 0) rc = teacher_identity(j, &inputs, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
-  COH_TRY(run_open(j, inputs.data ? inputs.data : "", &s->run, err));
+  COH_TRY(run_open(j, inputs.data ? inputs.data : "", false, &s->run, err));
   COH_TRY(students_identity(s, &identity, err));
   stage st = {.title = "students",
               .folder = s->run.folder,
@@ -147,6 +140,8 @@ static int students_train(job *j, students *s, coh_error *err) {
               .plan = s->plan,
               .N = s->N,
               .train = &s->query,
+              .first_id = STUDENT_ID,
+              .lr = "training.lr",
               .further = j->cfg.training.further_training[0] != '\0'};
   COH_TRY(coh_train_spec_of(&j->cfg, &s->query, &st.spec, err));
   COH_TRY(stage_train(j, s->dev, &st, &s->trainer, err));
@@ -158,42 +153,6 @@ cleanup:
 
 /* ---- one clustering of them
  * ----------------------------------------------------------------------- */
-
-/* Moves the students whose loss is a number to the front and forgets the others. */
-static void leave_out_failed(extraction *x) {
-  size_t kept = 0, P = x->upper.P;
-  for (size_t n = 0; n < x->N; n++) {
-    if (!isfinite(x->loss[n])) continue;
-    x->loss[kept] = x->loss[n];
-    if (x->params && kept != n)
-      memcpy(x->params + kept * P, x->params + n * P, P * sizeof *x->params);
-    kept++;
-  }
-  if (kept < x->N)
-    coh_say(&x->job->sink, COH_WARN, "%zu of %zu students diverged and are left out",
-            x->N - kept, x->N);
-  x->N = kept;
-}
-
-/* float64 copies of the students on rank 0, their losses on every rank. */
-static int take_students(const students *s, extraction *x, coh_error *err) {
-  int rc;
-  void *raw = NULL;
-  size_t count = s->N * s->plan.P;
-  bool root = s->run.job->grid.rank == 0;
-  coh_dtype dtype = s->query.dtype;
-  COH_TRY(coh_alloc(&x->loss, s->N, sizeof *x->loss, err));
-  COH_TRY(coh_trainer_evaluate(s->trainer, &s->query, x->loss, NULL, err));
-  if (root) COH_TRY(coh_alloc(&raw, count, coh_dtype_size(dtype), err));
-  if (root) COH_TRY(coh_alloc(&x->params, count, sizeof *x->params, err));
-  COH_TRY(coh_trainer_gather(s->trainer, raw, err));
-  for (size_t i = 0; root && i < count; i++) x->params[i] = coh_get(dtype, raw, i);
-  leave_out_failed(x);
-  COH_TRY(check_gamma(&x->job->cfg, x->N, err));
-cleanup:
-  free(raw);
-  return rc;
-}
 
 /* Names the students as they are now (they may have been trained further) and how they
  * are clustered. The same on every rank. */
@@ -283,7 +242,8 @@ static int extract(students *s, coh_error *err) {
                   .features = s->query};
   rc = open_clustering(s, &hash, folder, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
-  COH_TRY(take_students(s, &x, err));
+  COH_TRY(coh_alloc(&x.loss, x.N, sizeof *x.loss, err));
+  COH_TRY(extraction_take(&x, s->trainer, &s->query, err));
   COH_TRY(extraction_identity(s, &x, &hash, &identity, err));
   x.folder = folder;
   x.identity = identity.data;
@@ -294,7 +254,7 @@ static int extract(students *s, coh_error *err) {
     if (!rc) rc = extraction_report(&x, &measures, err);
   }
   COH_TRY(coh_agree(j->grid.world, rc, err));
-  COH_TRY(run_put_row(&s->run, &hash, folder, &measures, err));
+  COH_TRY(run_put_row(&s->run, &hash, folder, &measures, x.seconds, err));
 cleanup:
   coh_measures_free(&measures);
   coh_text_free(&identity);

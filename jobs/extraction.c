@@ -94,31 +94,77 @@ static int narrow(coh_dtype dtype, size_t count, const double *from, void **to,
 }
 
 /* All parameters of a trainer as float64 on rank 0 (NULL elsewhere). */
-static int gather(const extraction *x, coh_trainer *t, size_t N, size_t P, double **out,
+static int gather(const extraction *x, coh_trainer *t, size_t count, double **out,
                   coh_error *err) {
   int rc = COH_OK;
   void *raw = NULL;
   coh_dtype dtype = x->query->dtype;
   bool root = x->job->grid.rank == 0;
   *out = NULL;
-  if (root) COH_TRY(coh_alloc(&raw, N * P, coh_dtype_size(dtype), err));
-  if (root) COH_TRY(coh_alloc(out, N * P, sizeof **out, err));
+  if (root) COH_TRY(coh_alloc(&raw, count, coh_dtype_size(dtype), err));
+  if (root) COH_TRY(coh_alloc(out, count, sizeof **out, err));
   COH_TRY(coh_trainer_gather(t, raw, err));
-  for (size_t i = 0; root && i < N * P; i++) (*out)[i] = coh_get(dtype, raw, i);
+  for (size_t i = 0; root && i < count; i++) (*out)[i] = coh_get(dtype, raw, i);
 cleanup:
   free(raw);
   return rc;
 }
 
-/* Trains N networks of `plan` from `start` (float64 [N, P] on every rank) on `data`;
- * results: parameters on rank 0, losses [N] on every rank, before and after. */
-static int train(extraction *x, const char *name, const coh_plan *plan, size_t N,
+/* Moves the students whose loss is a number to the front and forgets the others. */
+static void leave_out_failed(extraction *x) {
+  size_t kept = 0, P = x->upper.P;
+  for (size_t n = 0; n < x->N; n++) {
+    if (!isfinite(x->loss[n])) continue;
+    x->loss[kept] = x->loss[n];
+    if (x->params && kept != n)
+      memcpy(x->params + kept * P, x->params + n * P, P * sizeof *x->params);
+    kept++;
+  }
+  if (kept < x->N)
+    coh_say(&x->job->sink, COH_WARN, "%zu of %zu students diverged and are left out",
+            x->N - kept, x->N);
+  x->N = kept;
+}
+
+static void add_seconds(extraction *x, const coh_trainer *t) {
+  coh_train_status status;
+  coh_trainer_status(t, &status);
+  x->seconds += status.total_seconds;
+}
+
+int extraction_take(extraction *x, coh_trainer *t, const coh_dataset *data,
+                    coh_error *err) {
+  int rc;
+  double *params = NULL;
+  add_seconds(x, t);
+  COH_TRY(coh_trainer_evaluate(t, data, x->loss, NULL, err));
+  COH_TRY(gather(x, t, x->N * x->upper.P, &params, err));
+  free(x->params);
+  x->params = params;
+  leave_out_failed(x);
+  COH_TRY(extraction_check_gamma(&x->job->cfg, x->N, err));
+cleanup:
+  return rc;
+}
+
+int extraction_check_gamma(const coh_config *cfg, size_t N, coh_error *err) {
+  double least = floor(cfg->extraction.gamma * (double)N);
+  if (least >= 2) return COH_OK;
+  return coh_fail(
+      err, COH_EUSAGE,
+      "%s: extraction.gamma = %g with %zu students asks for clusters of %g: "
+      "gamma times the number of students must be at least 2; use more students "
+      "or a larger gamma",
+      cfg->file, cfg->extraction.gamma, N, least);
+}
+
+/* Trains N networks of `plan` from `start` (float64 [N, P] on every rank) on `data`. */
+static int train(const extraction *x, const char *name, const coh_plan *plan, size_t N,
                  const coh_dataset *data, double lr_factor, const double *start,
-                 double **params, double *loss, coh_error *err) {
+                 coh_trainer **out, coh_error *err) {
   int rc;
   char model[96], checkpoint[96], metrics[96];
   void *first = NULL;
-  coh_trainer *t = NULL;
   coh_text identity = {0};
   stage s = {.title = name,
              .folder = x->folder,
@@ -128,7 +174,8 @@ static int train(extraction *x, const char *name, const coh_plan *plan, size_t N
              .derived = true,
              .plan = *plan,
              .N = N,
-             .train = data};
+             .train = data,
+             .lr = "extraction.finetune_lr"};
   COH_TRY(coh_format(model, sizeof model, err, "%s.h5", name));
   COH_TRY(coh_format(checkpoint, sizeof checkpoint, err, "%s.checkpoint.h5", name));
   COH_TRY(coh_format(metrics, sizeof metrics, err, "%s.metrics.csv", name));
@@ -138,11 +185,8 @@ static int train(extraction *x, const char *name, const coh_plan *plan, size_t N
   COH_TRY(finetune_spec(x, data, lr_factor, &s.spec, err));
   COH_TRY(narrow(data->dtype, N * plan->P, start, &first, err));
   s.start = first;
-  COH_TRY(stage_train(x->job, x->dev, &s, &t, err));
-  COH_TRY(coh_trainer_evaluate(t, data, loss, NULL, err));
-  COH_TRY(gather(x, t, N, plan->P, params, err));
+  COH_TRY(stage_train(x->job, x->dev, &s, out, err));
 cleanup:
-  coh_trainer_destroy(t);
   coh_text_free(&identity);
   free(first);
   return rc;
@@ -154,7 +198,8 @@ static int retrain_upper(extraction *x, const coh_clustering *c, coh_error *err)
   job *j = x->job;
   coh_plan next = {0};
   coh_dataset features = {0};
-  double *start = NULL, *trained = NULL;
+  coh_trainer *t = NULL;
+  double *start = NULL;
   char name[32];
   if (c) rc = coh_upper_next(&x->upper, x->N, x->params, c, x->sym, &next, &start, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
@@ -163,13 +208,15 @@ static int retrain_upper(extraction *x, const coh_clustering *c, coh_error *err)
   COH_TRY(coh_bcast(j->grid.world, start, x->N * next.P * sizeof *start, 0, err));
   COH_TRY(next_features(x, coh_symmetry_is_even_linear(x->sym), &features, err));
   COH_TRY(coh_format(name, sizeof name, err, "above_layer_%zu", x->found.L));
-  COH_TRY(train(x, name, &next, x->N, &features, 1, start, &trained, x->loss, err));
+  COH_TRY(train(x, name, &next, x->N, &features, 1, start, &t, err));
+  x->upper = next;
+  COH_TRY(extraction_take(x, t, &features, err));
+  coh_trainer_destroy(t); /* it borrows the features */
+  t = NULL;
   replace_features(x, &features);
   features.x = NULL;
-  x->upper = next;
-  free(x->params);
-  x->params = trained;
 cleanup:
+  coh_trainer_destroy(t);
   free(features.x);
   free(start);
   return rc;
@@ -256,13 +303,30 @@ cleanup:
   return rc;
 }
 
+/* The network as it is before fine-tuning, for those who want it and should that diverge.
+ */
+static int save_rebuilt(const extraction *x, coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  COH_TRY(coh_format(path, sizeof path, err, "%s/rebuilt.h5", x->folder));
+  COH_TRY(coh_model_save(path, x->job->grid.world, &x->plan, COH_F64, 1, 0,
+                         x->job->grid.rank == 0, x->before, err));
+cleanup:
+  return rc;
+}
+
 static int finetune(extraction *x, coh_error *err) {
   int rc;
+  coh_trainer *t = NULL;
   double factor = x->found.linear ? 10 : 1;
   COH_TRY(query_loss(x, x->before, &x->loss_before, err));
-  COH_TRY(train(x, "recovered", &x->plan, 1, x->query, factor, x->before, &x->after,
-                &x->loss_after, err));
+  COH_TRY(save_rebuilt(x, err));
+  COH_TRY(train(x, "recovered", &x->plan, 1, x->query, factor, x->before, &t, err));
+  add_seconds(x, t);
+  COH_TRY(coh_trainer_evaluate(t, x->query, &x->loss_after, NULL, err));
+  COH_TRY(gather(x, t, x->plan.P, &x->after, err));
 cleanup:
+  coh_trainer_destroy(t);
   return rc;
 }
 

@@ -35,6 +35,7 @@ typedef struct extraction {
   coh_plan plan;          /* of the recovered network */
   double *before, *after; /* [plan.P] before and after fine-tuning */
   double loss_before, loss_after;
+  double seconds; /* of all trainings, in earlier processes too */
   size_t n_layers;
   layer_report layer[COH_MAX_LAYERS];
 } extraction;
@@ -42,6 +43,12 @@ typedef struct extraction {
 /* Clusters layer by layer, retraining what lies above, rebuilds, fits the output,
  * fine-tunes. On entry the fields up to `own_features` are set. Collective. */
 int extraction_run(extraction *, coh_error *);
+/* Students and their losses over `data` out of their trainer; x->upper and x->N describe
+ * it. Those that diverged are left out (x->N shrinks); COH_EUSAGE if too few stay.
+ * Collective. */
+int extraction_take(extraction *, coh_trainer *, const coh_dataset *data, coh_error *);
+/* COH_EUSAGE unless gamma asks for clusters of at least two of N students. */
+int extraction_check_gamma(const coh_config *, size_t N, coh_error *);
 void extraction_free(extraction *);
 
 /* ---- report.c: rank 0

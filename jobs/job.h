@@ -61,7 +61,9 @@ typedef struct stage {
   size_t N;
   const coh_dataset *train, *test;
   coh_train_spec spec;
-  bool further; /* further_training was asked for */
+  bool further;      /* further_training was asked for */
+  uint64_t first_id; /* id of member 0: picks its random numbers */
+  const char *lr;    /* name of the parameter that sets the rate: \"training.lr\" */
   const void
       *start; /* [N, P] on every rank, or NULL: initialise from the configuration */
 } stage;

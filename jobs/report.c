@@ -125,8 +125,8 @@ static void print_clusters(const extraction *x, size_t l) {
 static void print_comparison(const extraction *x, size_t l, const coh_comparison *before,
                              const coh_comparison *c) {
   const coh_clustering *k = x->layer[l].cluster;
-  printf("  %zu neurons recovered of %zu, %zu in excess\n", c->found_size, c->true_size,
-         c->n_excess);
+  printf("  %zu neurons found, the teacher has %zu; %zu in excess\n", c->found_size,
+         c->true_size, c->n_excess);
   printf(
       "  teacher    |out|  recovered  students    cosine distance of input weights   of "
       "output weights\n");

@@ -14,8 +14,13 @@ int run_label(const coh_config *cfg, char out[COH_LABEL], coh_error *err) {
   return rc;
 }
 
+static bool asked_to_stop(void *ctx) {
+  (void)ctx;
+  return job_was_asked_to_stop();
+}
+
 /* What rank 0 does before the others may go on. */
-static int open_on_root(run *r, const char *inputs, coh_error *err) {
+static int open_on_root(run *r, const char *inputs, bool wait, coh_error *err) {
   int rc;
   const coh_config *cfg = &r->job->cfg;
   char label[COH_LABEL];
@@ -23,19 +28,21 @@ static int open_on_root(run *r, const char *inputs, coh_error *err) {
   COH_TRY(coh_sweep_folder(cfg->experiment.results, cfg->experiment.name, 1, 1, r->sweep,
                            sizeof r->sweep, err));
   COH_TRY(run_label(cfg, label, err));
-  COH_TRY(coh_run_open(r->sweep, label, &r->hash, cfg, &r->job->sink, &r->files, err));
+  const coh_run_wait patience = {.give_up = asked_to_stop};
+  COH_TRY(coh_run_open(r->sweep, label, &r->hash, cfg, wait ? &patience : NULL,
+                       &r->job->sink, &r->files, err));
   memcpy(r->folder, r->files.folder, sizeof r->folder);
 cleanup:
   return rc;
 }
 
-int run_open(job *j, const char *inputs, run *r, coh_error *err) {
+int run_open(job *j, const char *inputs, bool wait, run *r, coh_error *err) {
   int rc = COH_OK;
   char path[COH_PATH];
   MPI_Comm world = j->grid.world;
-  *r = (run){.job = j, .started = coh_seconds()};
+  *r = (run){.job = j};
   r->files.lock = -1;
-  if (j->grid.rank == 0) rc = open_on_root(r, inputs, err);
+  if (j->grid.rank == 0) rc = open_on_root(r, inputs, wait, err);
   COH_TRY(coh_agree(world, rc, err));
   COH_TRY(coh_bcast(world, &r->hash, sizeof r->hash, 0, err));
   COH_TRY(coh_bcast(world, r->sweep, sizeof r->sweep, 0, err));
@@ -50,14 +57,14 @@ cleanup:
 }
 
 int run_put_row(run *r, const coh_hash *clustering, const char *folder,
-                const coh_measures *measures, coh_error *err) {
+                const coh_measures *measures, double seconds, coh_error *err) {
   int rc = COH_OK;
   coh_row row = {.cfg = &r->job->cfg,
                  .run = r->hash,
                  .folder = folder,
                  .status = "done",
                  .measures = measures,
-                 .seconds = coh_seconds() - r->started,
+                 .seconds = seconds,
                  .hosts = coh_manifest_hosts(r->manifest)};
   if (clustering) row.clustering = *clustering;
   if (r->job->grid.rank == 0) rc = coh_runs_put(r->sweep, 1, &row, err);

@@ -11,7 +11,6 @@ typedef struct run {
   char folder[COH_PATH]; /* the run's own */
   coh_run files;         /* rank 0: the lock */
   coh_manifest *manifest;
-  double started;
 } run;
 
 /* Readable part of a run's folder name: what is trained on what. */
@@ -19,16 +18,18 @@ int run_label(const coh_config *, char out[COH_LABEL], coh_error *);
 
 /* Makes or finds the folder of cfg's run, takes its lock, writes run.ini and
  * manifest.json. `inputs` names what the parameters only point to (see coh_config_hash);
- * rank 0's counts. Collective; run_close in every case. */
-int run_open(job *, const char *inputs, run *, coh_error *);
+ * rank 0's counts.
+ * `wait`: for another process that works on the run, until asked to stop; else an error.
+ * Collective; run_close in every case. */
+int run_open(job *, const char *inputs, bool wait, run *, coh_error *);
 /* A row in runs.csv; clustering NULL where nothing was clustered. Collective. */
 int run_put_row(run *, const coh_hash *clustering, const char *folder,
-                const coh_measures *, coh_error *);
+                const coh_measures *, double seconds, coh_error *);
 /* Ends the manifest ("done", or "failed" / "stopped" by rc) and unlocks. */
 void run_close(run *, int rc);
 
 /* Job = train on j->cfg, called `title` in messages; *model: path of the model file on
  * every rank. Collective. */
-int run_train_job(job *, const char *title, char model[COH_PATH], coh_error *);
+int run_train_job(job *, const char *title, bool wait, char model[COH_PATH], coh_error *);
 
 #endif

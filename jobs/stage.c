@@ -14,6 +14,7 @@ typedef struct stage_run {
   const job *job;
   const stage *stage;
   coh_metrics *metrics; /* rank 0 */
+  bool anew;            /* not resumed */
   progress progress;
 } stage_run;
 
@@ -46,8 +47,26 @@ static bool on_stop(void *ctx) {
   return job_was_asked_to_stop();
 }
 
+static int save_model(const job *j, const stage *s, coh_trainer *t, coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  void *params = NULL;
+  size_t first, count;
+  coh_trainer_block(t, &first, &count);
+  COH_TRY(stage_path(s, s->model, path, err));
+  rc = coh_alloc(&params, count * s->plan.P, coh_dtype_size(s->train->dtype), err);
+  if (!rc) rc = coh_trainer_get(t, params, err);
+  COH_TRY(coh_agree(j->grid.world, rc, err));
+  if (j->grid.replica_rank > 0) count = 0;
+  COH_TRY(coh_model_save(path, j->grid.world, &s->plan, s->train->dtype, s->N, first,
+                         count, params, err));
+cleanup:
+  free(params);
+  return rc;
+}
+
 /* Metrics first: rows newer than the checkpoint are cut at resume, older ones would be
- * lost. */
+ * lost. At the end the model next: a checkpoint of a finished training has its model. */
 static int on_save(void *ctx, coh_trainer *t, coh_error *err) {
   const stage_run *r = ctx;
   const stage *s = r->stage;
@@ -56,6 +75,9 @@ static int on_save(void *ctx, coh_trainer *t, coh_error *err) {
   char path[COH_PATH];
   if (r->job->grid.rank == 0) rc = coh_metrics_write(r->metrics, err);
   COH_TRY(coh_agree(r->job->grid.world, rc, err));
+  coh_train_status status;
+  coh_trainer_status(t, &status);
+  if (status.active == 0) COH_TRY(save_model(r->job, s, t, err));
   COH_TRY(stage_path(s, s->checkpoint, path, err));
   COH_TRY(coh_archive_create(path, checkpoint_kind, CHECKPOINT_FORMAT, r->job->grid.world,
                              &a, err));
@@ -101,7 +123,7 @@ cleanup:
 /* ---- start and end ----------------------------------------------------------------- */
 
 static int start_anew(const job *j, const stage *s, coh_trainer *t, coh_error *err) {
-  if (!s->start) return coh_trainer_init(t, &j->cfg, 0, err);
+  if (!s->start) return coh_trainer_init(t, &j->cfg, s->first_id, err);
   size_t first, count, row = s->plan.P * coh_dtype_size(s->train->dtype);
   coh_trainer_block(t, &first, &count);
   if (count == 0) return COH_OK;
@@ -121,6 +143,7 @@ static int resume(stage_run *r, const char *path, coh_trainer *t, coh_error *err
   bool other = strcmp(identity, s->identity) != 0;
   if (other && s->derived) {
     COH_TRY(forget_metrics(r, err));
+    r->anew = true;
     COH_TRY(start_anew(j, s, t, err));
     goto cleanup;
   }
@@ -134,6 +157,13 @@ static int resume(stage_run *r, const char *path, coh_trainer *t, coh_error *err
   }
   COH_TRY(coh_trainer_restore(t, a, s->further, err));
   coh_trainer_status(t, &status);
+  if (!s->further && status.active > 0 && status.step >= status.end) {
+    rc = coh_fail(err, COH_EUSAGE,
+                  "%s: %s was stopped at step %llu of a further training; go on with "
+                  "training.further_training=...",
+                  path, s->title, (unsigned long long)status.step);
+    goto cleanup;
+  }
   if (j->grid.rank == 0) coh_metrics_truncate(r->metrics, status.step);
   if (status.active > 0 && status.step < status.end)
     coh_say(&j->sink, COH_INFO, "%s: going on at step %llu of %llu", s->title,
@@ -149,22 +179,6 @@ static int rank0_has(const job *j, const char *path, bool *there, coh_error *err
   int64_t found = j->grid.rank == 0 && coh_file_exists(path);
   int rc = coh_allmax(j->grid.world, &found, err);
   *there = found != 0;
-  return rc;
-}
-
-static int save_model(const job *j, const stage *s, const char *path, coh_trainer *t,
-                      coh_error *err) {
-  int rc;
-  void *params = NULL;
-  size_t first, count;
-  coh_trainer_block(t, &first, &count);
-  COH_TRY(coh_alloc(&params, count * s->plan.P, coh_dtype_size(s->train->dtype), err));
-  COH_TRY(coh_trainer_get(t, params, err));
-  if (j->grid.replica_rank > 0) count = 0;
-  COH_TRY(coh_model_save(path, j->grid.world, &s->plan, s->train->dtype, s->N, first,
-                         count, params, err));
-cleanup:
-  free(params);
   return rc;
 }
 
@@ -195,6 +209,7 @@ static int begin(stage_run *r, coh_trainer *t, coh_error *err) {
   COH_TRY(open_metrics(r, err));
   COH_TRY(stage_path(r->stage, r->stage->checkpoint, path, err));
   COH_TRY(rank0_has(r->job, path, &there, err));
+  r->anew = !there;
   if (there)
     COH_TRY(resume(r, path, t, err));
   else
@@ -204,7 +219,8 @@ cleanup:
   return rc;
 }
 
-/* Saves the model, unless a finished run was only looked at again. */
+/* The model of a training that made no step here: of a new one, or one that was removed.
+ */
 static int end(stage_run *r, coh_trainer *t, coh_error *err) {
   int rc;
   char path[COH_PATH];
@@ -214,7 +230,8 @@ static int end(stage_run *r, coh_trainer *t, coh_error *err) {
   if (status.steps > 0) progress_end(&r->progress, &status);
   COH_TRY(stage_path(r->stage, r->stage->model, path, err));
   COH_TRY(rank0_has(r->job, path, &there, err));
-  if (status.steps > 0 || !there) COH_TRY(save_model(r->job, r->stage, path, t, err));
+  if (status.steps == 0 && (r->anew || !there))
+    COH_TRY(save_model(r->job, r->stage, t, err));
   COH_TRY(count_failed(r->job, r->stage, t, err));
 cleanup:
   return rc;

@@ -87,6 +87,16 @@ static int check_finite(const char *path, const teacher *t, coh_error *err) {
   return COH_OK;
 }
 
+/* From now on the teacher's configuration is the run.ini beside its model, overrides
+ * included, so that this run's own run.ini runs as it is. */
+static int name_resolved(job *j, const char *model, coh_error *err) {
+  char folder[COH_PATH];
+  if (!realpath(model, folder)) return coh_fail_errno(err, "%s", model);
+  size_t n = (size_t)(strrchr(folder, '/') - folder);
+  return coh_format(j->cfg.teacher.config, sizeof j->cfg.teacher.config, err,
+                    "%.*s/run.ini", (int)n, folder);
+}
+
 /* Trains the teacher (or finds it trained) as `cohort run` on its own file would. */
 static int train_teacher(job *j, char *path, coh_error *err) {
   int rc;
@@ -94,7 +104,8 @@ static int train_teacher(job *j, char *path, coh_error *err) {
   COH_TRY(coh_alloc(&own, 1, sizeof *own, err));
   *own = *j;
   COH_TRY(share_teacher_config(j, &own->cfg, err));
-  COH_TRY(run_train_job(own, "teacher", path, err));
+  COH_TRY(run_train_job(own, "teacher", true, path, err));
+  COH_TRY(name_resolved(j, path, err));
 cleanup:
   free(own);
   return rc;

@@ -50,6 +50,13 @@ static int prepare(const job *j, training *t, coh_error *err) {
     coh_explain(err, "%s: model.name = %s", cfg->file, cfg->model.name);
     goto cleanup;
   }
+  if (members > 0 && cfg->experiment.members != 1) {
+    rc = coh_fail(err, COH_EUSAGE,
+                  "%s: model.name = %s already says how many networks; leave out "
+                  "experiment.members",
+                  cfg->file, cfg->model.name);
+    goto cleanup;
+  }
   t->N = members > 0 ? members : (size_t)cfg->experiment.members;
   COH_TRY(coh_train_spec_of(cfg, &t->train, &t->spec, err));
 cleanup:
@@ -115,20 +122,23 @@ static int finish(run *r, const char *title, const training *t, coh_trainer *tra
   coh_measures m = {0};
   COH_TRY(measure_set(trainer, t, "train", &t->train, &m, err));
   COH_TRY(measure_set(trainer, t, "test", &t->test, &m, err));
-  COH_TRY(run_put_row(r, NULL, r->folder, &m, err));
+  coh_train_status status;
+  coh_trainer_status(trainer, &status);
+  COH_TRY(run_put_row(r, NULL, r->folder, &m, status.total_seconds, err));
   print_measures(r->job, title, &m, r->folder);
 cleanup:
   coh_measures_free(&m);
   return rc;
 }
 
-int run_train_job(job *j, const char *title, char model[COH_PATH], coh_error *err) {
+int run_train_job(job *j, const char *title, bool wait, char model[COH_PATH],
+                  coh_error *err) {
   int rc;
   run r = {0};
   training t = {0};
   coh_trainer *trainer = NULL;
   COH_TRY(coh_agree(j->grid.world, prepare(j, &t, err), err));
-  COH_TRY(run_open(j, "", &r, err));
+  COH_TRY(run_open(j, "", wait, &r, err));
   COH_TRY(coh_format(model, COH_PATH, err, "%s/model.h5", r.folder));
   stage s = {.title = title,
              .folder = r.folder,
@@ -141,6 +151,7 @@ int run_train_job(job *j, const char *title, char model[COH_PATH], coh_error *er
              .train = &t.train,
              .test = &t.test,
              .spec = t.spec,
+             .lr = "training.lr",
              .further = j->cfg.training.further_training[0] != '\0'};
   COH_TRY(stage_train(j, t.dev, &s, &trainer, err));
   COH_TRY(finish(&r, title, &t, trainer, err));
@@ -153,5 +164,5 @@ cleanup:
 
 int job_train(job *j, coh_error *err) {
   char model[COH_PATH];
-  return run_train_job(j, "training", model, err);
+  return run_train_job(j, "training", false, model, err);
 }

@@ -107,7 +107,7 @@ static void test_run_folder_and_ini(void **state) {
   coh_run run;
   char want[COH_PATH], path[COH_PATH + 16];
   configure("training.lr=0.25", "experiment.seed=5");
-  OK(coh_run_open(sweep(), "lenet(10)", &hash, &cfg, NULL, &run, &err));
+  OK(coh_run_open(sweep(), "lenet(10)", &hash, &cfg, NULL, NULL, &run, &err));
   snprintf(want, sizeof want, "%s/runs/lenet_10-%.10s/seed_5", sweep(), hash.hex);
   assert_string_equal(run.folder, want);
   snprintf(path, sizeof path, "%s/run.ini", run.folder);
@@ -120,7 +120,8 @@ static void test_run_folder_and_ini(void **state) {
   coh_run_close(&run);
   coh_run_close(&run); /* does no harm */
   coh_run_close(NULL);
-  OK(coh_run_open(sweep(), "lenet(10)", &hash, &cfg, NULL, &run, &err)); /* found again */
+  OK(coh_run_open(sweep(), "lenet(10)", &hash, &cfg, NULL, NULL, &run,
+                  &err)); /* found again */
   coh_run_close(&run);
 }
 
@@ -128,12 +129,12 @@ static void test_killed_writers_leftovers_are_removed(void **state) {
   (void)state;
   coh_run run;
   configure("training.lr=0.125", NULL);
-  OK(coh_run_open(sweep(), "left", &hash, &cfg, NULL, &run, &err));
+  OK(coh_run_open(sweep(), "left", &hash, &cfg, NULL, NULL, &run, &err));
   char path[COH_PATH + 32];
   snprintf(path, sizeof path, "%s/.model.h5.tmp", run.folder);
   write_text(path, "half");
   coh_run_close(&run);
-  OK(coh_run_open(sweep(), "left", &hash, &cfg, NULL, &run, &err));
+  OK(coh_run_open(sweep(), "left", &hash, &cfg, NULL, NULL, &run, &err));
   assert_false(coh_file_exists(path));
   assert_int_equal(scratch_count(run.folder), 2); /* lock, run.ini */
   coh_run_close(&run);
@@ -144,10 +145,10 @@ static void test_other_parameters_may_change(void **state) {
   coh_run run;
   char path[COH_PATH + 16];
   configure("training.lr=0.5", NULL);
-  OK(coh_run_open(sweep(), "free", &hash, &cfg, NULL, &run, &err));
+  OK(coh_run_open(sweep(), "free", &hash, &cfg, NULL, NULL, &run, &err));
   coh_run_close(&run);
   configure("training.lr=0.5", "ranks.replicas=3");
-  OK(coh_run_open(sweep(), "free", &hash, &cfg, NULL, &run, &err));
+  OK(coh_run_open(sweep(), "free", &hash, &cfg, NULL, NULL, &run, &err));
   snprintf(path, sizeof path, "%s/run.ini", run.folder);
   assert_non_null(strstr(contents(path), "replicas = 3"));
   coh_run_close(&run);
@@ -159,7 +160,7 @@ static void test_changed_run_is_refused(void **state) {
   coh_run run;
   char path[COH_PATH + 16], folder[COH_PATH], text[16384];
   configure("training.lr=0.75", NULL);
-  OK(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, &run, &err));
+  OK(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, NULL, &run, &err));
   coh_run_close(&run);
   memcpy(folder, run.folder, sizeof folder);
   snprintf(path, sizeof path, "%s/run.ini", folder);
@@ -168,7 +169,7 @@ static void test_changed_run_is_refused(void **state) {
   assert_non_null(lr);
   lr[5] = '1';
   write_text(path, text);
-  assert_int_equal(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, &run, &err),
+  assert_int_equal(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, NULL, &run, &err),
                    COH_EUSAGE);
   says("run.ini");
   says("training.lr = 1.75");
@@ -176,17 +177,17 @@ static void test_changed_run_is_refused(void **state) {
   lr[5] = '0';
   text[6 + 20] ^= 1; /* the 21st digit of the hash */
   write_text(path, text);
-  assert_int_equal(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, &run, &err),
+  assert_int_equal(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, NULL, &run, &err),
                    COH_EUSAGE);
   says(hash.hex);
   write_text(path, "[experiment]\n");
-  assert_int_equal(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, &run, &err),
+  assert_int_equal(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, NULL, &run, &err),
                    COH_EUSAGE);
   says("move its folder away");
   text[6 + 20] ^= 1;
   snprintf(text + strlen(text), 64, "\n[training]\nno_such_key = 1\n");
   write_text(path, text);
-  assert_int_equal(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, &run, &err),
+  assert_int_equal(coh_run_open(sweep(), "edited", &hash, &cfg, NULL, NULL, &run, &err),
                    COH_EUSAGE);
   assert_int_equal(run.lock, -1);
 }
@@ -198,15 +199,15 @@ static void test_second_open_is_refused(void **state) {
   coh_run one, two;
   char number[32];
   configure("training.lr=0.0625", NULL);
-  OK(coh_run_open(sweep(), "lock", &hash, &cfg, NULL, &one, &err));
-  assert_int_equal(coh_run_open(sweep(), "lock", &hash, &cfg, NULL, &two, &err),
+  OK(coh_run_open(sweep(), "lock", &hash, &cfg, NULL, NULL, &one, &err));
+  assert_int_equal(coh_run_open(sweep(), "lock", &hash, &cfg, NULL, NULL, &two, &err),
                    COH_EUSAGE);
   says("in use by another process");
   says(one.folder);
   snprintf(number, sizeof number, "process %ld on ", (long)getpid());
   says(number);
   coh_run_close(&one);
-  OK(coh_run_open(sweep(), "lock", &hash, &cfg, NULL, &two, &err));
+  OK(coh_run_open(sweep(), "lock", &hash, &cfg, NULL, NULL, &two, &err));
   coh_run_close(&two);
 }
 
@@ -220,18 +221,18 @@ static void test_lock_ends_with_its_process(void **state) {
   assert_int_equal(pipe(ready), 0);
   pid_t child = fork();
   if (child == 0) {
-    int rc = coh_run_open(folder, "kill", &hash, &cfg, NULL, &run, &err);
+    int rc = coh_run_open(folder, "kill", &hash, &cfg, NULL, NULL, &run, &err);
     (void)!write(ready[1], rc == COH_OK ? "y" : "n", 1);
     for (;;) pause();
   }
   char answer = 0;
   assert_int_equal(read(ready[0], &answer, 1), 1);
   assert_int_equal(answer, 'y');
-  assert_int_equal(coh_run_open(folder, "kill", &hash, &cfg, NULL, &run, &err),
+  assert_int_equal(coh_run_open(folder, "kill", &hash, &cfg, NULL, NULL, &run, &err),
                    COH_EUSAGE);
   kill(child, SIGKILL);
   waitpid(child, NULL, 0);
-  OK(coh_run_open(folder, "kill", &hash, &cfg, NULL, &run, &err));
+  OK(coh_run_open(folder, "kill", &hash, &cfg, NULL, NULL, &run, &err));
   coh_run_close(&run);
   close(ready[0]);
   close(ready[1]);

@@ -1,14 +1,14 @@
 /* store.h - what runs leave on disk, beside the arrays in archives. Uses base, config,
  * comm.
  *
- *   results/<name>/<k>-<n>/               the runs of sub-batch k of n
- *     manifest.json                       which program, when, where, with what outcome
- *     runs.csv                            one row a run: its parameters, then its
- * measures lock                                held while runs.csv is rewritten
- *     runs/<label>-<hash10>/seed_<s>/     one run
- *       run.ini                           all its parameters, resolved
- *       metrics.csv                       step,name,member,value
- *       lock                              held while a process works on the run
+ *   results/<name>/<k>-<n>/            the runs of sub-batch k of n
+ *     runs.csv                         one row a run: its parameters, then its measures
+ *     lock                             held while runs.csv is rewritten
+ *     runs/<label>-<hash10>/seed_<s>/  one run
+ *       run.ini                        all its parameters, resolved
+ *       manifest.json                  which program, when, where, with what outcome
+ *       metrics.csv                    step,name,member,value
+ *       lock                           held while a process works on the run
  *
  * Every file is replaced as a whole or not at all. Only rank 0 works here, if it is not
  * said otherwise; the caller lets the ranks agree.
@@ -35,17 +35,25 @@ typedef struct coh_run {
   int lock; /* private */
 } coh_run;
 
+/* Patience with another process that works on the run: wait for it until give_up(ctx)
+ * (may be NULL: for ever). */
+typedef struct coh_run_wait {
+  bool (*give_up)(void *ctx);
+  void *ctx;
+} coh_run_wait;
+
 /* Makes or finds <sweep>/runs/<label>-<hash10>/seed_<experiment.seed>, locks it, removes
  * what killed writers left (.*.tmp), and writes run.ini. `hash` names everything that
  * changes the training. COH_EUSAGE
- *   - if another process works on the run (its host and number are told; the kernel drops
- * the lock of a process that ends, however it ends);
+ *   - if another process works on the run and `wait` is NULL (its host and number are
+ * told; the kernel drops the lock of a process that ends, however it ends);
  *   - if the run.ini found there is of another run: another hash behind the same ten
  * digits, or a parameter that changes the training (scope RUN or SEED) differs. The other
  * parameters may have changed; run.ini then gets the new ones. A file system without
  * locks is remarked upon and not an error. End with coh_run_close. */
 int coh_run_open(const char *sweep, const char *label, const coh_hash *hash,
-                 const coh_config *, const coh_sink *, coh_run *out, coh_error *err);
+                 const coh_config *, const coh_run_wait *, const coh_sink *, coh_run *out,
+                 coh_error *err);
 /* Unlocks. Safe after a failed open; NULL accepted. */
 void coh_run_close(coh_run *);
 

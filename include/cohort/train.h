@@ -1,10 +1,13 @@
 /* train.h - the one training loop. Uses base, config, data, device, comm, archive, net.
  *
  *   coh_train_spec_of(&cfg, &train, &spec, &err);
- *   coh_trainer_create(&grid, dev, &plan, N, &train, NULL, &spec, &hooks, &trainer,
- * &err); coh_trainer_init(trainer, &cfg, &err);          or coh_trainer_set /
- * coh_trainer_restore coh_trainer_run(trainer, &err); coh_trainer_gather(trainer,
- * params_on_rank_0, &err);
+ *   coh_trainer_create(&grid, dev, &plan, N, &train, NULL, &spec, &hooks, &t, &err);
+ *
+ *   coh_trainer_init(t, &cfg, 0, &err);     or coh_trainer_set, or coh_trainer_restore
+ *
+ *   coh_trainer_run(t, &err);
+ *
+ *   coh_trainer_gather(t, params_on_rank_0, &err);
  *
  * N members are trained side by side, dealt to the student groups of the grid; each
  * group's replicas split the batch. All functions are collective over grid->world.
@@ -64,6 +67,7 @@ typedef struct coh_train_status {
   size_t N, active;
   const coh_member *member; /* [N], the same on every rank */
   double seconds;           /* spent in this process */
+  double total_seconds;     /* and in those before, up to their last checkpoint */
   uint64_t steps;           /* iterations made in this process */
   double samples; /* members x samples stepped in this process, over all ranks */
 } coh_train_status;

@@ -201,7 +201,7 @@ static const coh_param params[] = {
         DEF("auto"), ONE_OF("auto", "cross_entropy", "mse")),
   PARAM(training, precision, RUN, BOTH, "Width of the numbers.",
         DEF("float32"), ONE_OF("float32", "float64")),
-  PARAM(training, evaluate_every, RUN, BOTH,
+  PARAM(training, evaluate_every, NONE, BOTH,
         "Steps between two evaluations on the whole set; 0ep for start and end only.",
         DEFS("1ep", "100ep")),
 

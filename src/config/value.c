@@ -11,7 +11,7 @@
 
 /* longest text, so that key, value and quotes fit a line that iniparser can read */
 enum { TEXT_MAX = 960 };
-#define STEPS_MAX 1000000000000U /* times any epoch length it still fits 64 bits */
+#define STEPS_MAX 4000000000U /* times any epoch length it still fits 64 bits */
 
 /* ---- steps ------------------------------------------------------------------------- */
 

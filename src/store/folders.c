@@ -3,8 +3,10 @@
 #include "store/store_private.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 int coh_sweep_folder(const char *results, const char *name, size_t k, size_t n, char *out,
@@ -27,7 +29,7 @@ char *coh_label(const char *text, char out[COH_LABEL]) {
   }
   while (n > 0 && out[n - 1] == '_') n--; /* the bracket that closed a name */
   out[n] = '\0';
-  return n ? out : strcpy(out, "run");
+  return n ? out : memcpy(out, "run", sizeof "run");
 }
 
 /* ---- run.ini --------------------------------------------------------------------- */
@@ -136,19 +138,43 @@ cleanup:
 /* ---- the folder of a run --------------------------------------------------------- */
 
 /* Removes temporary files. Whoever wrote them is dead: this process holds the lock. */
-static void remove_temporaries(const char *folder) {
-  DIR *d = opendir(folder);
+static bool is_temporary(const char *name) {
+  size_t n = strlen(name);
+  return name[0] == '.' && n > 5 && strcmp(name + n - 4, ".tmp") == 0;
+}
+
+/* In the folder that `fd` is open on, which is closed, and `depth` levels below it. */
+static void remove_temporaries(int fd, int depth) {
+  DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+  if (!d && fd >= 0) close(fd);
   for (struct dirent *e; d && (e = readdir(d));) {
-    size_t n = strlen(e->d_name);
-    if (e->d_name[0] == '.' && n > 5 && strcmp(e->d_name + n - 4, ".tmp") == 0)
+    if (is_temporary(e->d_name))
       (void)unlinkat(dirfd(d), e->d_name, 0);
+    else if (depth > 0 && e->d_name[0] != '.')
+      remove_temporaries(
+          openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+          depth - 1);
   }
   if (d) closedir(d);
 }
 
+/* Takes the lock; where another process holds it, tries again until give_up says so. */
+static int lock_patiently(const char *folder, const coh_run_wait *wait,
+                          const coh_sink *sink, int *lock, coh_error *err) {
+  const struct timespec pause = {.tv_nsec = 200 * 1000 * 1000};
+  for (bool told = false;; told = true) {
+    int rc = coh_lock_take(folder, false, sink, lock, err);
+    if (rc != COH_EUSAGE || !wait) return rc;
+    if (wait->give_up && wait->give_up(wait->ctx))
+      return coh_fail(err, COH_ESTOP, "stopped while waiting for '%s'", folder);
+    if (!told) coh_say(sink, COH_INFO, "waiting: %s", err->text);
+    nanosleep(&pause, NULL);
+  }
+}
+
 int coh_run_open(const char *sweep, const char *label, const coh_hash *hash,
-                 const coh_config *cfg, const coh_sink *sink, coh_run *out,
-                 coh_error *err) {
+                 const coh_config *cfg, const coh_run_wait *wait, const coh_sink *sink,
+                 coh_run *out, coh_error *err) {
   int rc = COH_OK;
   char clean[COH_LABEL];
   out->lock = -1;
@@ -156,8 +182,8 @@ int coh_run_open(const char *sweep, const char *label, const coh_hash *hash,
                      sweep, coh_label(label, clean), COH_HASH_SHOWN, hash->hex,
                      (long long)cfg->experiment.seed));
   COH_TRY(coh_mkdirs(out->folder, err));
-  COH_TRY(coh_lock_take(out->folder, false, sink, &out->lock, err));
-  remove_temporaries(out->folder);
+  COH_TRY(lock_patiently(out->folder, wait, sink, &out->lock, err));
+  remove_temporaries(open(out->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 1);
   COH_TRY(settle_ini(out->folder, hash, cfg, err));
 cleanup:
   if (rc != COH_OK) coh_run_close(out);

@@ -34,11 +34,13 @@ cleanup:
   return rc;
 }
 
-/* Sets the rows of members that are present; the others go to the stash. */
+/* Only while all members of the block are present. */
 int coh_trainer_set_rows(coh_trainer *t, int which, const void *host, coh_error *err) {
   size_t row = t->plan.P * coh_dtype_size(t->dev->dtype);
   void *device = device_rows(t, which);
   if (!device) return COH_OK;
+  if (t->ens->N != t->count)
+    return coh_fail(err, COH_EBUG, "parameters set after members have left");
   return t->dev->ops->upload(t->dev, device, host, t->count * row, err);
 }
 
@@ -82,10 +84,11 @@ static int save_rows(coh_trainer *t, coh_archive *a, coh_error *err) {
   int rc = COH_OK;
   size_t P = t->plan.P;
   void *host = NULL;
-  COH_TRY(coh_alloc(&host, t->count * P, coh_dtype_size(t->dev->dtype), err));
+  rc = coh_alloc(&host, t->count * P, coh_dtype_size(t->dev->dtype), err);
+  COH_TRY(coh_agree(t->grid->world, rc, err));
   for (int which = 0; which < 3; which++) {
     if (!has_rows(t, which)) continue;
-    COH_TRY(coh_trainer_rows(t, which, host, err));
+    COH_TRY(coh_agree(t->grid->world, coh_trainer_rows(t, which, host, err), err));
     COH_TRY(coh_archive_put_rows(a, row_name[which], coh_type_of(t->dev->dtype), t->N, 1,
                                  &P, t->first, writes(t), host, err));
   }
@@ -94,24 +97,17 @@ cleanup:
   return rc;
 }
 
-/* Running sums of the epoch's loss: summed over replicas without disturbing the run. */
+/* Running sums of the epoch's loss. The short batch ends an epoch, so only full batches
+ * count in the middle of one. */
 static int save_sums(coh_trainer *t, coh_archive *a, coh_error *err) {
-  int rc = COH_OK;
-  double *sums = NULL, *all = NULL;
-  size_t present = coh_trainer_present(t), bytes = present * sizeof(double);
-  COH_TRY(coh_alloc(&sums, present, sizeof *sums, err));
-  COH_TRY(coh_alloc(&all, t->count, sizeof *all, err));
-  if (present > 0) {
-    COH_TRY(coh_reducer_sum(t->reducer, COH_F64, present, t->loss_sum, err));
-    COH_TRY(t->dev->ops->download(t->dev, sums, t->loss_sum, bytes, err));
-    if (t->grid->replica_rank > 0)
-      COH_TRY(t->dev->ops->zero(t->dev, t->loss_sum, bytes, err));
-  }
-  for (size_t i = 0; i < present; i++) all[t->slot[i]] = sums[i];
+  int rc;
+  double *all = NULL;
+  rc = coh_alloc(&all, t->count, sizeof *all, err);
+  if (!rc) rc = coh_trainer_sums(t, t->loss_sum, all, err);
+  COH_TRY(coh_agree(t->grid->world, rc, err));
   COH_TRY(coh_archive_put_rows(a, "loss_sum", COH_T_F64, t->N, 0, NULL, t->first,
                                writes(t), all, err));
 cleanup:
-  free(sums);
   free(all);
   return rc;
 }
@@ -124,8 +120,9 @@ static int save_members(coh_trainer *t, coh_archive *a, coh_error *err) {
   double *real = NULL;
   int64_t *whole = NULL;
   size_t real_dim[2] = {t->N, REALS}, int_dim[2] = {t->N, INTS};
-  COH_TRY(coh_alloc(&real, t->N * REALS, sizeof *real, err));
-  COH_TRY(coh_alloc(&whole, t->N * INTS, sizeof *whole, err));
+  rc = coh_alloc(&real, t->N * REALS, sizeof *real, err);
+  if (!rc) rc = coh_alloc(&whole, t->N * INTS, sizeof *whole, err);
+  COH_TRY(coh_agree(t->grid->world, rc, err));
   for (size_t n = 0; n < t->N; n++) {
     const coh_member *m = &t->member[n];
     double r[REALS] = {m->lr, m->best, m->loss};
@@ -143,7 +140,9 @@ cleanup:
 
 int coh_trainer_save(coh_trainer *t, coh_archive *a, coh_error *err) {
   int rc;
+  double seconds = t->spent + coh_seconds() - t->started;
   COH_TRY(coh_archive_put(a, "step", COH_T_U64, 0, NULL, &t->step, err));
+  COH_TRY(coh_archive_put(a, "seconds", COH_T_F64, 0, NULL, &seconds, err));
   COH_TRY(save_members(t, a, err));
   COH_TRY(save_rows(t, a, err));
   COH_TRY(save_sums(t, a, err));
@@ -156,8 +155,9 @@ static int restore_members(coh_trainer *t, coh_archive *a, bool further, coh_err
   double *real = NULL;
   int64_t *whole = NULL;
   size_t real_dim[2] = {t->N, REALS}, int_dim[2] = {t->N, INTS};
-  COH_TRY(coh_alloc(&real, t->N * REALS, sizeof *real, err));
-  COH_TRY(coh_alloc(&whole, t->N * INTS, sizeof *whole, err));
+  rc = coh_alloc(&real, t->N * REALS, sizeof *real, err);
+  if (!rc) rc = coh_alloc(&whole, t->N * INTS, sizeof *whole, err);
+  COH_TRY(coh_agree(t->grid->world, rc, err));
   COH_TRY(coh_archive_get(a, "member_real", COH_T_F64, 2, real_dim, real, err));
   COH_TRY(coh_archive_get(a, "member_int", COH_T_I64, 2, int_dim, whole, err));
   for (size_t n = 0; n < t->N; n++) {
@@ -198,7 +198,8 @@ cleanup:
 static int restore_sums(coh_trainer *t, coh_archive *a, coh_error *err) {
   int rc;
   double *sums = NULL;
-  COH_TRY(coh_alloc(&sums, t->count, sizeof *sums, err));
+  rc = coh_alloc(&sums, t->count, sizeof *sums, err);
+  COH_TRY(coh_agree(t->grid->world, rc, err));
   COH_TRY(coh_archive_get_rows(a, "loss_sum", COH_T_F64, t->N, 0, NULL, t->first,
                                t->count, sums, err));
   if (t->count > 0 && t->grid->replica_rank == 0)
@@ -211,6 +212,7 @@ cleanup:
 int coh_trainer_restore(coh_trainer *t, coh_archive *a, bool further, coh_error *err) {
   int rc;
   COH_TRY(coh_archive_get(a, "step", COH_T_U64, 0, NULL, &t->step, err));
+  COH_TRY(coh_archive_get(a, "seconds", COH_T_F64, 0, NULL, &t->spent, err));
   COH_TRY(restore_members(t, a, further, err));
   COH_TRY(restore_rows(t, a, err));
   COH_TRY(restore_sums(t, a, err));

@@ -20,15 +20,12 @@ typedef struct plateau {
   uint64_t bad, cool;
 } plateau;
 
-/* Learning rates closer than this are the same (1e-8 at the contract's minimum of 1e-7).
- */
-static double lr_slack(const coh_train_spec *s) {
-  return 0.1 * s->min_lr;
-}
+/* Learning rates closer than this are the same. */
+static const double lr_slack = 1e-8;
 
 /* One epoch of loss x; returns true when the lr had already reached its minimum. */
 static bool plateau_epoch(const coh_train_spec *s, plateau *p, double x) {
-  if (s->min_lr > 0 && p->lr < s->min_lr + lr_slack(s)) return true;
+  if (s->min_lr > 0 && p->lr < s->min_lr + lr_slack) return true;
   if (x < p->best * (1.0 - s->threshold)) {
     p->best = x;
     p->bad = 0;
@@ -41,7 +38,7 @@ static bool plateau_epoch(const coh_train_spec *s, plateau *p, double x) {
   }
   if (p->bad > s->patience) {
     double lr = fmax(p->lr * s->factor, s->min_lr);
-    if (p->lr - lr > lr_slack(s)) p->lr = lr;
+    if (p->lr - lr > lr_slack) p->lr = lr;
     p->cool = s->cooldown;
     p->bad = 0;
   }

@@ -26,6 +26,12 @@ static int choose_end(const coh_config *cfg, uint64_t epoch, coh_train_spec *s,
   const char *further = cfg->training.further_training;
   coh_steps steps = cfg->training.steps;
   s->min_lr = cfg->training.min_lr;
+  if (further[0] != '\0' && cfg->training.plateau == COH_PLATEAU_MEMBER)
+    return coh_fail(
+        err, COH_EUSAGE,
+        "%s: training.further_training needs training.plateau = none or shared: "
+        "with plateau = member the networks ended at different steps",
+        cfg->file);
   if (further[0] != '\0') {
     if (coh_steps_parse(further, &steps, err))
       return coh_explain(err, "%s: training.further_training", cfg->file);

@@ -35,14 +35,15 @@ static int gradients(coh_trainer *t, size_t rows, size_t total, coh_error *err) 
   const coh_device_ops *ops = t->dev->ops;
   void *out, *dout = coh_workspace_dout(t->work);
   double scale = 1.0 / (double)total;
+  double *loss = total == t->spec.batch ? t->loss_sum : t->loss_last;
   size_t N = t->ens->N;
   COH_TRY(coh_forward(t->ens, t->work, rows, t->batch.x, 0, true, &out, err));
   if (t->spec.loss == COH_MSE)
-    COH_TRY(ops->mse(t->dev, N, rows, t->plan.n_out, out, t->batch.y, scale, dout,
-                     t->loss_sum, err));
+    COH_TRY(ops->mse(t->dev, N, rows, t->plan.n_out, out, t->batch.y, scale, dout, loss,
+                     err));
   else
     COH_TRY(ops->cross_entropy(t->dev, N, rows, t->plan.n_out, out, t->batch.labels,
-                               scale, dout, t->loss_sum, NULL, err));
+                               scale, dout, loss, NULL, err));
   COH_TRY(coh_backward(t->ens, t->work, rows, t->batch.x, 0, dout, err));
 cleanup:
   return rc;

@@ -36,6 +36,7 @@ static int create_arrays(coh_trainer *t, coh_error *err) {
   if (has_first_moment(&t->spec)) COH_TRY(ops->alloc(dev, bytes, &t->m, err));
   if (t->spec.optimizer == COH_ADAM) COH_TRY(ops->alloc(dev, bytes, &t->v, err));
   COH_TRY(ops->alloc(dev, t->count * sizeof(double), (void **)&t->loss_sum, err));
+  COH_TRY(ops->alloc(dev, t->count * sizeof(double), (void **)&t->loss_last, err));
   size_t n = t->train.host->n;
   COH_TRY(ops->alloc(dev, n * sizeof(uint32_t), (void **)&t->batch.order, err));
   COH_TRY(ops->alloc(dev, t->rows * t->plan.d_in * size, &t->batch.x, err));
@@ -118,6 +119,7 @@ void coh_trainer_destroy(coh_trainer *t) {
   ops->free(t->dev, t->m);
   ops->free(t->dev, t->v);
   ops->free(t->dev, t->loss_sum);
+  ops->free(t->dev, t->loss_last);
   ops->free(t->dev, t->batch.order);
   ops->free(t->dev, t->batch.x);
   ops->free(t->dev, t->batch.y);
@@ -206,6 +208,7 @@ int coh_trainer_shrink(coh_trainer *t, coh_error *err) {
   COH_TRY(compact(t, count, keep, row, t->m, err));
   COH_TRY(compact(t, count, keep, row, t->v, err));
   COH_TRY(compact(t, count, keep, sizeof(double), t->loss_sum, err));
+  COH_TRY(compact(t, count, keep, sizeof(double), t->loss_last, err));
   for (size_t i = 0; i < count; i++) t->slot[i] = t->slot[keep[i]];
 cleanup:
   free(keep);
@@ -215,28 +218,76 @@ cleanup:
 /* ---- the loop
  * --------------------------------------------------------------------------- */
 
-/* Mean loss of the epoch of every member, the same on all ranks, into member[].loss. */
-static int collect_losses(coh_trainer *t, coh_error *err) {
+int coh_trainer_sums(coh_trainer *t, double *device, double *local, coh_error *err) {
   int rc = COH_OK;
-  size_t present = coh_trainer_present(t);
-  double *local = NULL, *sums = NULL;
-  COH_TRY(coh_alloc(&local, t->count, sizeof *local, err));
+  size_t present = coh_trainer_present(t), bytes = present * sizeof(double);
+  double *sums = NULL;
+  memset(local, 0, t->count * sizeof *local);
+  if (present == 0) return COH_OK;
   COH_TRY(coh_alloc(&sums, present, sizeof *sums, err));
-  if (present > 0) {
-    size_t bytes = present * sizeof *sums;
-    COH_TRY(coh_reducer_sum(t->reducer, COH_F64, present, t->loss_sum, err));
-    COH_TRY(t->dev->ops->download(t->dev, sums, t->loss_sum, bytes, err));
-    COH_TRY(t->dev->ops->zero(t->dev, t->loss_sum, bytes, err));
-  }
+  COH_TRY(coh_reducer_sum(t->reducer, COH_F64, present, device, err));
+  COH_TRY(t->dev->ops->download(t->dev, sums, device, bytes, err));
+  if (t->grid->replica_rank > 0) COH_TRY(t->dev->ops->zero(t->dev, device, bytes, err));
   for (size_t i = 0; i < present; i++) local[t->slot[i]] = sums[i];
+cleanup:
+  free(sums);
+  return rc;
+}
+
+/* Mean over the epoch's batches of their mean losses, for this block: local [count]. */
+static int epoch_losses(coh_trainer *t, double *local, coh_error *err) {
+  int rc;
+  size_t n = t->train.host->n, B = t->spec.batch, rest = n % B;
+  size_t bytes = coh_trainer_present(t) * sizeof(double);
+  double *last = NULL;
+  COH_TRY(coh_alloc(&last, t->count, sizeof *last, err));
+  COH_TRY(coh_trainer_sums(t, t->loss_sum, local, err));
+  COH_TRY(coh_trainer_sums(t, t->loss_last, last, err));
+  for (size_t i = 0; i < t->count; i++) {
+    local[i] /= (double)B;
+    if (rest > 0) local[i] += last[i] / (double)rest;
+    local[i] /= (double)t->epoch_length;
+  }
+  if (bytes > 0) COH_TRY(t->dev->ops->zero(t->dev, t->loss_sum, bytes, err));
+  if (bytes > 0) COH_TRY(t->dev->ops->zero(t->dev, t->loss_last, bytes, err));
+cleanup:
+  free(last);
+  return rc;
+}
+
+/* Epoch loss of every member, the same on all ranks, into member[].loss. */
+static int collect_losses(coh_trainer *t, coh_error *err) {
+  int rc;
+  double *local = NULL;
+  COH_TRY(coh_alloc(&local, t->count, sizeof *local, err));
+  COH_TRY(epoch_losses(t, local, err));
   COH_TRY(
       coh_grid_allgather_rows(t->grid, t->N, sizeof *local, local, t->host_loss, err));
   for (size_t n = 0; n < t->N; n++)
-    if (t->member[n].state == COH_MEMBER_ACTIVE)
-      t->member[n].loss = t->host_loss[n] / (double)t->train.host->n;
+    if (t->member[n].state == COH_MEMBER_ACTIVE) t->member[n].loss = t->host_loss[n];
 cleanup:
   free(local);
-  free(sums);
+  return rc;
+}
+
+/* Members that became NaN in an epoch that training leaves unfinished. */
+static int fail_in_last_epoch(coh_trainer *t, coh_error *err) {
+  int rc = COH_OK;
+  double *local = NULL;
+  if (t->step % t->epoch_length == 0) return COH_OK;
+  COH_TRY(coh_alloc(&local, t->count, sizeof *local, err));
+  COH_TRY(coh_trainer_sums(t, t->loss_sum, local, err));
+  COH_TRY(
+      coh_grid_allgather_rows(t->grid, t->N, sizeof *local, local, t->host_loss, err));
+  for (size_t n = 0; n < t->N; n++) {
+    if (t->member[n].state != COH_MEMBER_ACTIVE || isfinite(t->host_loss[n])) continue;
+    t->member[n].state = COH_MEMBER_FAILED;
+    t->member[n].loss = t->host_loss[n];
+    t->member[n].step = t->step;
+  }
+  COH_TRY(coh_trainer_shrink(t, err));
+cleanup:
+  free(local);
   return rc;
 }
 
@@ -352,6 +403,7 @@ int coh_trainer_run(coh_trainer *t, coh_error *err) {
   if (t->step >= t->spec.end || coh_members_active(t) == 0) return COH_OK;
   if (t->step == 0) COH_TRY(evaluate_due(t, true, err));
   while (t->step < t->spec.end && coh_members_active(t) > 0) COH_TRY(advance(t, err));
+  COH_TRY(fail_in_last_epoch(t, err));
   COH_TRY(evaluate_due(t, true, err));
   mark_done(t);
   COH_TRY(save(t, err));
@@ -367,6 +419,7 @@ void coh_trainer_status(const coh_trainer *t, coh_train_status *s) {
                           .active = coh_members_active(t),
                           .member = t->member,
                           .seconds = coh_seconds() - t->started,
+                          .total_seconds = t->spent + coh_seconds() - t->started,
                           .steps = t->steps,
                           .samples = t->samples};
 }

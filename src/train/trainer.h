@@ -34,10 +34,11 @@ struct coh_trainer {
   coh_ensemble *ens; /* NULL on ranks without members */
   coh_workspace *work;
   coh_reducer *reducer;
-  size_t rows;               /* most rows of a batch on this rank */
-  uint32_t *slot;            /* [ens->N] place in the block of each member present */
-  void *m, *v;               /* device [ens->N, P] */
-  double *loss_sum;          /* device [ens->N]: sum of row losses of this epoch so far */
+  size_t rows;       /* most rows of a batch on this rank */
+  uint32_t *slot;    /* [ens->N] place in the block of each member present */
+  void *m, *v;       /* device [ens->N, P] */
+  double *loss_sum;  /* device [ens->N]: sum of row losses of this epoch's full batches */
+  double *loss_last; /* device [ens->N]: of its last, short batch */
   double *step_lr, *step_wd; /* host [count], for the members present */
   coh_stash gone;
   coh_device_data train;
@@ -49,6 +50,7 @@ struct coh_trainer {
   double *host_loss;    /* [N] scratch */
   uint64_t step, epoch_length;
   double started, last_save;
+  double spent;   /* seconds of training in earlier processes */
   double samples; /* members x samples stepped in this run, over all ranks */
   uint64_t steps; /* iterations of this run */
 };
@@ -72,6 +74,10 @@ int coh_trainer_shrink(coh_trainer *, coh_error *);
 int coh_device_data_create(coh_device *, const coh_dataset *, coh_device_data *,
                            coh_error *);
 void coh_device_data_destroy(coh_device *, coh_device_data *);
+
+/* Sums over replicas of a device array [ens->N] spread to the block: local [count], 0 for
+ * members that left. The array still holds the same in sum (replica 0 has it all). */
+int coh_trainer_sums(coh_trainer *, double *device, double *local, coh_error *);
 
 /* step.c */
 int coh_trainer_step(coh_trainer *, coh_error *);
