@@ -112,10 +112,30 @@ static void shared_plateau_moves_all_and_skips_the_failed(void **state) {
 /* ---- the loop
  * ------------------------------------------------------------------------------------ */
 
+/* What the tests below rely on: members end by their own plateaus, at different epochs
+ * before the last, or all at once where they share one. */
+static void plateaus_end_members_early(void **state) {
+  (void)state;
+  size_t bytes;
+  train_case own = {.N = 5, .dtype = COH_F64, .plateau = COH_PLATEAU_MEMBER};
+  train_case shared = {.N = 5, .dtype = COH_F64, .plateau = COH_PLATEAU_SHARED};
+  uint64_t first = UINT64_MAX, last = 0;
+  free(train_case_run(&own, 0, &bytes));
+  free(train_case_run(&shared, 0, &bytes));
+  for (size_t n = 0; n < 5; n++) {
+    first = own.step[n] < first ? own.step[n] : first;
+    last = own.step[n] > last ? own.step[n] : last;
+    assert_true(shared.lr[n] < 0.01);
+    assert_int_equal(shared.step[n], shared.step[0]);
+  }
+  assert_true(first < last);
+  assert_true(first < 41); /* some stops below come after it */
+}
+
 static void training_in_pieces_equals_training_in_one(void **state) {
   (void)state;
   for (int plateau = COH_PLATEAU_NONE; plateau <= COH_PLATEAU_MEMBER; plateau++)
-    for (uint64_t cut = 1; cut < 24; cut += 5) {
+    for (uint64_t cut = 1; cut < 44; cut += 5) {
       train_case c = {.N = 5, .plateau = plateau, .dtype = cut % 2 ? COH_F32 : COH_F64};
       size_t bytes;
       char *whole = train_case_run(&c, 0, &bytes);
@@ -174,6 +194,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(warmup_is_linear_and_starts_at_zero),
       cmocka_unit_test(plateau_follows_the_contract),
       cmocka_unit_test(shared_plateau_moves_all_and_skips_the_failed),
+      cmocka_unit_test(plateaus_end_members_early),
       cmocka_unit_test(training_in_pieces_equals_training_in_one),
       cmocka_unit_test(a_diverged_member_leaves_its_neighbours_alone),
       cmocka_unit_test(one_member_trains_as_in_an_ensemble),

@@ -22,6 +22,7 @@ typedef struct train_case {
   uint64_t epochs;   /* 0 = 8 */
   int poison;        /* NaN in the first parameter of this member; 0 = none */
   int state[TC_MAX]; /* results */
+  uint64_t step[TC_MAX];
   double first_loss[TC_MAX], last_loss[TC_MAX], epoch_loss[TC_MAX], lr[TC_MAX];
 } train_case;
 
@@ -48,7 +49,8 @@ static void tc_dataset(coh_dtype dtype, coh_dataset *d) {
     }
 }
 
-/* Small lr, short patience: members drop their lr and end at different epochs. */
+/* Little patience: by their own plateaus members drop their lr and end at different
+ * epochs. */
 static coh_train_spec tc_spec(const train_case *c, const coh_dataset *d) {
   uint64_t epoch = coh_epoch_length(d->n, TC_BATCH), epochs = c->epochs ? c->epochs : 8;
   return (coh_train_spec){.optimizer = COH_ADAM,
@@ -60,7 +62,7 @@ static coh_train_spec tc_spec(const train_case *c, const coh_dataset *d) {
                           .plateau = (coh_plateau)c->plateau,
                           .patience = 0,
                           .cooldown = 0,
-                          .threshold = 0.08,
+                          .threshold = 0.22,
                           .factor = 0.1,
                           .min_lr = 1e-3};
 }
@@ -150,6 +152,7 @@ static void tc_results(train_case *c, tc_run *r, coh_trainer *t) {
     c->state[n] = s.member[n].state;
     c->epoch_loss[n] = s.member[n].loss;
     c->lr[n] = s.member[n].lr;
+    c->step[n] = s.member[n].step;
   }
 }
 
