@@ -32,6 +32,7 @@ static void catch_signals(void) {
   struct sigaction act = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
   sigaction(SIGUSR1, &act, NULL);
   sigaction(SIGTERM, &act, NULL);
+  sigaction(SIGHUP, &act, NULL);
   act.sa_flags |= SA_RESETHAND;
   sigaction(SIGINT, &act, NULL);
   signal(SIGXFSZ, SIG_IGN);
@@ -58,6 +59,7 @@ static bool all_ranks_arrive(MPI_Comm comm, bool wait_for_ever) {
 }
 
 static void print_error(const coh_error *err) {
+  progress_clear();
   fprintf(stderr, "cohort: %s\n", err->text);
 }
 
@@ -80,6 +82,7 @@ static int verdict(MPI_Comm comm, int rank, int rc, coh_error *err) {
 static void print_remark(void *ctx, coh_level level, const char *text) {
   const job *j = ctx;
   if (j->grid.rank != 0 || (level == COH_INFO && j->cfg.experiment.quiet)) return;
+  progress_clear();
   fprintf(stderr, "%s%s\n", level == COH_WARN ? "warning: " : "", text);
 }
 
@@ -99,6 +102,12 @@ static int load_config(job *j, const char *path, size_t n, const char **set,
       own[n_own++] = set[i];
   }
   COH_TRY(coh_config_load(&j->cfg, path, n_own, own, err));
+  if (j->n_set > 0 && !j->cfg.teacher.config[0])
+    rc = coh_fail(
+        err, COH_EUSAGE,
+        "override: teacher:%s: %s has no teacher.config whose parameters could be "
+        "set",
+        j->set[0], path);
 cleanup:
   free(own);
   return rc;

@@ -67,7 +67,7 @@ static int students_plan(const job *j, students *s, coh_error *err) {
   const coh_config *cfg = &j->cfg;
   int rc = coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, s->query.n_out,
                           &s->plan, &s->N, err);
-  if (rc) return coh_explain(err, "%s: model.name = %s", cfg->file, cfg->model.name);
+  if (rc) return coh_explain(err, "%s", cfg->file);
   if (s->N == 0)
     return coh_fail(err, COH_EUSAGE,
                     "%s: model.name = %s names one network; an extraction needs several "
@@ -124,12 +124,23 @@ static int students_identity(const students *s, coh_text *out, coh_error *err) {
   return rc ? rc : coh_text_check(out, err);
 }
 
+/* A teacher that was drawn lies in no run of its own. */
+static int save_drawn_teacher(const job *j, const students *s, coh_error *err) {
+  char path[COH_PATH];
+  if (!j->cfg.teacher.model[0]) return COH_OK;
+  int rc = coh_format(path, sizeof path, err, "%s/teacher.h5", s->run.folder);
+  return rc ? rc
+            : coh_model_save(path, j->grid.world, &s->teacher.plan, COH_F64, 1, 0,
+                             j->grid.rank == 0, s->teacher.params, err);
+}
+
 static int students_train(job *j, students *s, coh_error *err) {
   int rc = COH_OK;
   coh_text inputs = {0}, identity = {0};
   if (j->grid.rank == 0) rc = teacher_identity(j, &inputs, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(run_open(j, inputs.data ? inputs.data : "", false, &s->run, err));
+  COH_TRY(save_drawn_teacher(j, s, err));
   COH_TRY(students_identity(s, &identity, err));
   stage st = {.title = "students",
               .folder = s->run.folder,
@@ -178,27 +189,26 @@ static int take_mask(const students *s, extraction *x, coh_error *err) {
   if (strcmp(cfg->extraction.mask, "none") == 0) return COH_OK;
   COH_TRY(mask_path(cfg, path, err));
   COH_TRY(coh_alloc(&x->mask0, s->query.d_in + 1, 1, err));
-  COH_TRY(coh_mask_load(path, &s->query, x->mask0, err));
+  rc = coh_mask_load(path, &s->query, x->mask0, err);
+  if (rc) coh_explain(err, "%s: extraction.mask = %s", cfg->file, cfg->extraction.mask);
+  COH_TRY(rc);
   x->mask0[s->query.d_in] = 1;
 cleanup:
   return rc;
 }
 
-/* Adds best, median and worst of the students' losses. */
-static int student_measures(const extraction *x, coh_measures *m, coh_error *err) {
+/* Best, median and worst of the students' losses, for the table and runs.csv. */
+static int student_measures(extraction *x, coh_measures *m, coh_error *err) {
   int rc;
-  size_t n = 0;
   double *sorted = NULL;
   COH_TRY(coh_alloc(&sorted, x->N, sizeof *sorted, err));
-  for (size_t i = 0; i < x->N; i++)
-    if (isfinite(x->loss[i])) sorted[n++] = x->loss[i];
-  coh_sort(sorted, n);
-  if (n > 0) {
-    COH_TRY(coh_measures_add(m, "student_loss_best", sorted[0], err));
-    COH_TRY(
-        coh_measures_add(m, "student_loss_median", coh_median_of_sorted(sorted, n), err));
-    COH_TRY(coh_measures_add(m, "student_loss_worst", sorted[n - 1], err));
-  }
+  memcpy(sorted, x->loss, x->N * sizeof *sorted);
+  coh_sort(sorted, x->N);
+  x->student_best = sorted[0];
+  x->student_median = coh_median_of_sorted(sorted, x->N);
+  COH_TRY(coh_measures_add(m, "student_loss_best", x->student_best, err));
+  COH_TRY(coh_measures_add(m, "student_loss_median", x->student_median, err));
+  COH_TRY(coh_measures_add(m, "student_loss_worst", sorted[x->N - 1], err));
 cleanup:
   free(sorted);
   return rc;
@@ -244,15 +254,13 @@ static int extract(students *s, coh_error *err) {
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(coh_alloc(&x.loss, x.N, sizeof *x.loss, err));
   COH_TRY(extraction_take(&x, s->trainer, &s->query, err));
+  COH_TRY(student_measures(&x, &measures, err));
   COH_TRY(extraction_identity(s, &x, &hash, &identity, err));
   x.folder = folder;
   x.identity = identity.data;
   COH_TRY(coh_agree(j->grid.world, take_mask(s, &x, err), err));
   COH_TRY(extraction_run(&x, err));
-  if (j->grid.rank == 0) {
-    rc = student_measures(&x, &measures, err);
-    if (!rc) rc = extraction_report(&x, &measures, err);
-  }
+  if (j->grid.rank == 0) rc = extraction_report(&x, &measures, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(run_put_row(&s->run, &hash, folder, &measures, x.seconds, err));
 cleanup:

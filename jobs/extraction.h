@@ -34,6 +34,7 @@ typedef struct extraction {
   double *a;              /* [K, O] outgoing weights of the last hidden layer */
   coh_plan plan;          /* of the recovered network */
   double *before, *after; /* [plan.P] before and after fine-tuning */
+  double student_best, student_median; /* losses when they were taken */
   double loss_before, loss_after;
   double seconds; /* of all trainings, in earlier processes too */
   size_t n_layers;

@@ -30,15 +30,17 @@ typedef struct progress {
   const char *stage; /* "teacher", "students", ... */
   bool on;           /* rank 0 and not quiet */
   bool terminal;     /* rewrite one line, else a plain line a minute at most */
-  bool open;         /* a rewritten line awaits its newline */
+  size_t columns;    /* of the terminal */
   double last;
 } progress;
 void progress_begin(progress *, const job *, const char *title);
 void progress_epoch(progress *, const coh_train_status *);
 /* Last state as a line that stays. */
 void progress_end(progress *, const coh_train_status *);
-/* True if the text of standard error ends on a terminal (looks through mpirun). */
+/* True if standard error ends on a terminal (looks through mpirun). A message written to
+ * it begins with progress_clear, so that it does not stick to a progress line. */
 bool progress_on_terminal(void);
+void progress_clear(void);
 
 /* ---- signals (cohort.c)
  * ------------------------------------------------------------------ */

@@ -1,31 +1,55 @@
 /* progress.c - the progress line: on a terminal rewritten a few times a second, in a log
  * a plain line a minute at most. */
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "job.h"
 
 static const double terminal_seconds = 0.2, log_seconds = 60;
 
-bool progress_on_terminal(void) {
-  if (!getenv("OMPI_COMM_WORLD_RANK")) return isatty(STDERR_FILENO) != 0;
-  /* mpirun gives its children pipes or terminals of its own: what counts is where its own
-   * standard error goes. */
-  char link[64], target[256];
-  snprintf(link, sizeof link, "/proc/%ld/fd/2", (long)getppid());
-  ssize_t len = readlink(link, target, sizeof target - 1);
+/* Path of the terminal that standard error ends on; false if it is none. mpirun gives its
+ * children pipes or terminals of its own: what counts is where its own standard error
+ * goes. */
+static bool terminal_path(char *out, size_t size) {
+  char link[64] = "/proc/self/fd/2";
+  if (getenv("OMPI_COMM_WORLD_RANK"))
+    snprintf(link, sizeof link, "/proc/%ld/fd/2", (long)getppid());
+  ssize_t len = readlink(link, out, size - 1);
   if (len <= 0) return false;
-  target[len] = '\0';
-  return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
+  out[len] = '\0';
+  return strncmp(out, "/dev/pts/", 9) == 0 || strncmp(out, "/dev/tty", 8) == 0;
+}
+
+bool progress_on_terminal(void) {
+  char path[256];
+  return terminal_path(path, sizeof path);
+}
+
+void progress_clear(void) {
+  if (progress_on_terminal()) fputs("\r\033[K", stderr);
+}
+
+/* Columns of that terminal; 80 where it does not tell. */
+static size_t terminal_columns(void) {
+  char path[256];
+  struct winsize w = {0};
+  int fd =
+      terminal_path(path, sizeof path) ? open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC) : -1;
+  if (fd >= 0 && ioctl(fd, TIOCGWINSZ, &w) != 0) w.ws_col = 0;
+  if (fd >= 0) close(fd);
+  return w.ws_col > 1 ? w.ws_col : 80;
 }
 
 void progress_begin(progress *p, const job *j, const char *title) {
   *p = (progress){.stage = title};
   p->on = j->grid.rank == 0 && !j->cfg.experiment.quiet;
   p->terminal = p->on && progress_on_terminal();
+  p->columns = p->terminal ? terminal_columns() : 0;
   p->last = coh_seconds();
 }
 
@@ -41,8 +65,8 @@ static void add_losses(coh_text *line, const coh_train_status *s) {
   coh_sort(loss, n);
   if (n == 1) coh_text_add(line, "  loss %.3g", loss[0]);
   if (n > 1)
-    coh_text_add(line, "  loss %.2e best, %.2e median, %.2e worst", loss[0],
-                 coh_median_of_sorted(loss, n), loss[n - 1]);
+    coh_text_add(line, "  loss %.1e %.1e %.1e", loss[0], coh_median_of_sorted(loss, n),
+                 loss[n - 1]);
   free(loss);
 }
 
@@ -50,8 +74,7 @@ static void add_time_left(coh_text *line, const coh_train_status *s) {
   if (s->steps == 0 || s->end <= s->step) return;
   double per_step = s->seconds / (double)s->steps;
   long left = (long)(per_step * (double)(s->end - s->step) + 0.5);
-  coh_text_add(line, "  at most %ld:%02ld:%02ld left", left / 3600, left / 60 % 60,
-               left % 60);
+  coh_text_add(line, "  < %ld:%02ld:%02ld", left / 3600, left / 60 % 60, left % 60);
 }
 
 static void add_rate(coh_text *line, const coh_train_status *s) {
@@ -64,7 +87,7 @@ static void add_rate(coh_text *line, const coh_train_status *s) {
     rate /= 1e3;
     unit = "k";
   }
-  coh_text_add(line, "  %.3g%s %ssamples/s", rate, unit, s->N > 1 ? "networks x " : "");
+  coh_text_add(line, "  %.3g%s samples/s", rate, unit);
 }
 
 static void print_line(progress *p, const coh_train_status *s, bool last) {
@@ -73,18 +96,19 @@ static void print_line(progress *p, const coh_train_status *s, bool last) {
   coh_text_add(&line, "%s  ep %llu/%llu", p->stage, (unsigned long long)(s->step / L),
                (unsigned long long)((s->end + L - 1) / L));
   add_losses(&line, s);
-  if (s->N > 1 && !last) coh_text_add(&line, "  %zu/%zu training", s->active, s->N);
+  if (s->N > 1 && !last) coh_text_add(&line, "  %zu/%zu", s->active, s->N);
   add_rate(&line, s);
   if (last)
     coh_text_add(&line, "  %.1f s", s->seconds);
   else
     add_time_left(&line, s);
+  if (line.data && p->terminal && !last && line.len >= p->columns)
+    line.data[p->columns - 1] = '\0'; /* a line that wraps could not be rewritten */
   if (line.data && p->terminal)
     fprintf(stderr, "\r%s\033[K%s", line.data, last ? "\n" : "");
   else if (line.data)
     fprintf(stderr, "%s\n", line.data);
   fflush(stderr);
-  p->open = p->terminal && !last;
   coh_text_free(&line);
 }
 

@@ -10,6 +10,10 @@
 static const char *const state_name[] = {"kept", "small", "not aligned",
                                          "no good student"};
 
+/* Cosine distance below which a teacher's neuron counts as matched in the printed table.
+ */
+static const double NEAR = 1e-3;
+
 /* ---- clusters
  * ------------------------------------------------------------------------------ */
 
@@ -125,8 +129,12 @@ static void print_clusters(const extraction *x, size_t l) {
 static void print_comparison(const extraction *x, size_t l, const coh_comparison *before,
                              const coh_comparison *c) {
   const coh_clustering *k = x->layer[l].cluster;
-  printf("  %zu neurons found, the teacher has %zu; %zu in excess\n", c->found_size,
-         c->true_size, c->n_excess);
+  size_t near = 0;
+  for (size_t i = 0; i < c->true_size; i++) near += c->match[i].w_distance < NEAR;
+  printf(
+      "  %zu neurons found, the teacher has %zu; %zu of these matched (cosine distance "
+      "below %g), %zu found in excess\n",
+      c->found_size, c->true_size, near, NEAR, c->n_excess);
   printf(
       "  teacher    |out|  recovered  students    cosine distance of input weights   of "
       "output weights\n");
@@ -158,8 +166,14 @@ static void print_table(const extraction *x, const comparisons *c) {
     print_clusters(x, l);
     if (t->known) print_comparison(x, l, c->before[l], c->after[l]);
   }
-  printf("loss over the query set: %.3g rebuilt, %.3g fine-tuned\n", x->loss_before,
-         x->loss_after);
+  printf("loss over the query set: students %.3g best, %.3g median; %.3g rebuilt, %.3g "
+         "fine-tuned\n",
+         x->student_best, x->student_median, x->loss_before, x->loss_after);
+  if (!(x->loss_after <= 10 * x->student_median))
+    printf(
+        "the recovered network is worse than the students: neurons are missing or mixed; "
+        "look at clusters.csv, train the students to a lower loss, or change gamma and "
+        "beta\n");
   if (t->known && c->comparable)
     printf("parameters after resolving symmetries: rmse %.2e, largest error %.2e\n",
            c->rmse, c->max);

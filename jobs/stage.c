@@ -219,18 +219,33 @@ cleanup:
   return rc;
 }
 
-/* The model of a training that made no step here: of a new one, or one that was removed.
- */
+/* True on all ranks if rank 0 can open the model file. */
+static int model_is_sound(const stage_run *r, const char *path, bool *sound,
+                          coh_error *err) {
+  coh_archive *a = NULL;
+  coh_error ignored;
+  int64_t good = 0;
+  if (r->job->grid.rank == 0)
+    good = coh_archive_open(path, COH_MODEL_KIND, COH_MODEL_FORMAT, MPI_COMM_SELF, &a,
+                            &ignored) == COH_OK;
+  coh_archive_abandon(a);
+  int rc = coh_allmax(r->job->grid.world, &good, err);
+  *sound = good != 0;
+  return rc;
+}
+
+/* The model of a training that made no step here: of a new one, or one that was removed
+ * or damaged since. */
 static int end(stage_run *r, coh_trainer *t, coh_error *err) {
   int rc;
   char path[COH_PATH];
-  bool there;
+  bool sound;
   coh_train_status status;
   coh_trainer_status(t, &status);
   if (status.steps > 0) progress_end(&r->progress, &status);
   COH_TRY(stage_path(r->stage, r->stage->model, path, err));
-  COH_TRY(rank0_has(r->job, path, &there, err));
-  if (status.steps == 0 && (r->anew || !there))
+  COH_TRY(model_is_sound(r, path, &sound, err));
+  if (status.steps == 0 && (r->anew || !sound))
     COH_TRY(save_model(r->job, r->stage, t, err));
   COH_TRY(count_failed(r->job, r->stage, t, err));
 cleanup:

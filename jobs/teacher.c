@@ -20,7 +20,12 @@ static int teacher_config(const job *j, coh_config *cfg, coh_error *err) {
   int rc;
   char path[COH_PATH];
   COH_TRY(coh_config_path(&j->cfg, j->cfg.teacher.config, path, sizeof path, err));
-  COH_TRY(coh_config_load(cfg, path, j->n_set, j->set, err));
+  rc = coh_config_load(cfg, path, j->n_set, j->set, err);
+  if (rc == COH_EIO)
+    coh_explain(err,
+                "%s: teacher.config = %s (a path relative to the folder of this file)",
+                j->cfg.file, j->cfg.teacher.config);
+  COH_TRY(rc);
   if (cfg->experiment.job != COH_JOB_TRAIN) {
     rc = coh_fail(err, COH_EUSAGE,
                   "%s: teacher.config = %s: the teacher must be job = train", j->cfg.file,
@@ -145,8 +150,10 @@ int teacher_get(job *j, teacher *out, coh_error *err) {
     COH_TRY(weights_path(j, path, err));
   else
     return COH_OK;
-  COH_TRY(load(j, path, out, err));
-  COH_TRY(check_finite(path, out, err));
+  rc = load(j, path, out, err);
+  if (!rc) rc = check_finite(path, out, err);
+  if (rc && j->cfg.teacher.weights[0])
+    coh_explain(err, "%s: teacher.weights = %s", j->cfg.file, j->cfg.teacher.weights);
 cleanup:
   return rc;
 }
@@ -232,7 +239,9 @@ cleanup:
 int teacher_query(const job *j, const teacher *t, coh_device *dev, coh_dataset *out,
                   coh_error *err) {
   int rc;
-  COH_TRY(coh_query_load(&j->cfg, t->known ? t->plan.d_in : 0, dev->dtype, out, err));
+  rc = coh_query_load(&j->cfg, t->known ? t->plan.d_in : 0, dev->dtype, out, err);
+  if (rc) coh_explain(err, "%s: query.datagen = %s", j->cfg.file, j->cfg.query.datagen);
+  COH_TRY(rc);
   free(out->labels);
   out->labels = NULL;
   COH_TRY(check_inputs(j, t, out, err));

@@ -47,7 +47,7 @@ static int prepare(const job *j, training *t, coh_error *err) {
   rc = coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, t->train.n_out,
                       &t->plan, &members, err);
   if (rc) {
-    coh_explain(err, "%s: model.name = %s", cfg->file, cfg->model.name);
+    coh_explain(err, "%s", cfg->file);
     goto cleanup;
   }
   if (members > 0 && cfg->experiment.members != 1) {
@@ -58,6 +58,13 @@ static int prepare(const job *j, training *t, coh_error *err) {
     goto cleanup;
   }
   t->N = members > 0 ? members : (size_t)cfg->experiment.members;
+  if (t->plan.d_in != t->train.d_in) {
+    rc = coh_fail(err, COH_EUSAGE,
+                  "%s: model.name = %s takes %zu inputs, but dataset.name = %s has %zu",
+                  cfg->file, cfg->model.name, t->plan.d_in, cfg->dataset.name,
+                  t->train.d_in);
+    goto cleanup;
+  }
   COH_TRY(coh_train_spec_of(cfg, &t->train, &t->spec, err));
 cleanup:
   return rc;

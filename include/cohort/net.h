@@ -121,6 +121,8 @@ const void *coh_workspace_hidden(const coh_workspace *, size_t layer);
 int coh_network_apply(const coh_plan *, coh_device *, const void *params, size_t layer,
                       size_t n, const void *x, void *out, coh_error *err);
 
+#define COH_MODEL_KIND "model"
+enum { COH_MODEL_FORMAT = 1 };
 /* Models on file: archive kind "model", format 1: the tensors under their names, one row
  * a member ([N, out, in]), `sizes`, `skip`, and as text `activation`, `dtype`. Collective
  * over comm; this rank brings rows [first, first + count), host params [count, P]. */

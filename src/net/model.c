@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT = 1 };
 static const char *const dtype_names[] = {"float32", "float64"};
 
 /* Copies tensor `t` of one member between the layout in memory, [in, out] at its offset
@@ -72,7 +71,7 @@ int coh_model_save(const char *path, MPI_Comm comm, const coh_plan *plan, coh_dt
   int rc = coh_alloc(&rows, count,
                      largest_tensor(tensors, n_tensors) * coh_dtype_size(dtype), err);
   COH_TRY(coh_agree(comm, rc, err));
-  COH_TRY(coh_archive_create(path, "model", FORMAT, comm, &a, err));
+  COH_TRY(coh_archive_create(path, COH_MODEL_KIND, COH_MODEL_FORMAT, comm, &a, err));
   COH_TRY(put_plan(a, plan, dtype, err));
   for (size_t t = 0; t < n_tensors; t++)
     COH_TRY(put_tensor(a, plan, &tensors[t], dtype, N, first, count, params, rows, err));
@@ -173,7 +172,7 @@ int coh_model_load(const char *path, MPI_Comm comm, coh_dtype dtype, coh_plan *p
   coh_archive *a = NULL;
   int rc;
   *params = NULL;
-  COH_TRY(coh_archive_open(path, "model", FORMAT, comm, &a, err));
+  COH_TRY(coh_archive_open(path, COH_MODEL_KIND, COH_MODEL_FORMAT, comm, &a, err));
   rc = load_open(a, comm, dtype, plan, N, params, err);
   if (rc != COH_OK) coh_explain(err, "model '%s'", path);
   if (rc == COH_OK)
