@@ -77,8 +77,10 @@ static int check_training(const check *c) {
   coh_steps steps;
   coh_error ignored;
   bool adam = c->cfg->training.optimizer == COH_ADAM;
-  REFUSE_IF(*further && coh_steps_parse(further, &steps, &ignored) != COH_OK, training,
-            further_training,
+  bool bad = *further && coh_steps_parse(further, &steps, &ignored) != COH_OK;
+  REFUSE_IF(bad && *coh_steps_limit(further), training, further_training,
+            "expected steps with numbers of at most 4000000000");
+  REFUSE_IF(bad, training, further_training,
             "expected nothing, or steps such as 40ep, 200it or 3ep20it");
   REFUSE_IF(adam && c->cfg->training.momentum > 0, training, momentum,
             "only training.optimizer = sgd has a momentum");
@@ -120,7 +122,8 @@ static int check_teacher(const check *c) {
             "expected either teacher.config or teacher.weights, not both");
   REFUSE_IF(model && (config || weights), teacher, model,
             "expected only one of teacher.config, teacher.weights and teacher.model");
-  REFUSE_IF(!config && !weights && !model && strcmp(datagen, "file") != 0, teacher, config,
+  REFUSE_IF(!config && !weights && !model && strcmp(datagen, "file") != 0, teacher,
+            config,
             "expected teacher.config, teacher.weights or teacher.model; only "
             "query.datagen = file does without a teacher");
   REFUSE_IF(c->cfg->teacher.member > 0 && !config && !weights, teacher, member,

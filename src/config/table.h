@@ -58,6 +58,8 @@ void coh_value_expected(const coh_param *p, coh_text *out);
 bool coh_value_is_path(const coh_param *p, const char *text);
 /* The quote an INI line needs around a text: "", "\"" or "'"; NULL if none would do. */
 const char *coh_text_quote(const char *text);
+/* What a message about refused steps adds: the limit if a number is beyond it, or "". */
+const char *coh_steps_limit(const char *text);
 
 /* ---- names.c ----------------------------------------------------------------------- */
 

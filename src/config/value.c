@@ -11,7 +11,8 @@
 
 /* longest text, so that key, value and quotes fit a line that iniparser can read */
 enum { TEXT_MAX = 960 };
-#define STEPS_MAX 4000000000U /* times any epoch length it still fits 64 bits */
+/* times any epoch length it still fits 64 bits */
+#define STEPS_MAX 4000000000U
 
 /* ---- steps ------------------------------------------------------------------------- */
 
@@ -26,6 +27,21 @@ static const char *read_count(const char *s, uint64_t *out) {
   }
   *out = v;
   return s;
+}
+
+/* True if a number in the text is beyond the limit. */
+static bool steps_exceed(const char *s) {
+  uint64_t ignored;
+  while (*s) {
+    size_t digits = strspn(s, "0123456789");
+    if (digits > 0 && *s != '0' && !read_count(s, &ignored)) return true;
+    s += digits ? digits : 1;
+  }
+  return false;
+}
+
+const char *coh_steps_limit(const char *text) {
+  return steps_exceed(text) ? ", with numbers of at most 4000000000" : "";
 }
 
 static bool steps_from(const char *s, coh_steps *out) {
@@ -50,8 +66,8 @@ int coh_steps_parse(const char *text, coh_steps *out, coh_error *err) {
   char shown[128];
   if (steps_from(text, out)) return COH_OK;
   return coh_fail(err, COH_EUSAGE,
-                  "\"%s\": expected steps such as 40ep, 200it or 3ep20it",
-                  coh_shown(text, shown));
+                  "\"%s\": expected steps such as 40ep, 200it or 3ep20it%s",
+                  coh_shown(text, shown), coh_steps_limit(text));
 }
 
 char *coh_steps_text(coh_steps s, char *out) {
@@ -218,6 +234,8 @@ static int refuse(const coh_param *p, const char *text, coh_error *err) {
         " of at most %d bytes, without control characters, and without both kinds "
         "of quotes where it needs quotes",
         TEXT_MAX);
+  if (p->type == COH_TYPE_STEPS || p->type == COH_TYPE_MILESTONES)
+    coh_text_add(&t, "%s", coh_steps_limit(text));
   bool listed = p->type == COH_TYPE_LIST && list_has_unknown(p, text, word);
   const char *nearest =
       p->choices ? coh_name_nearest(listed ? word : text, p->choices) : NULL;
