@@ -1,11 +1,13 @@
 /* test_torch.c - whole trainings against PyTorch, from the same start on the same
  * batches: every activation, both losses, SGD with and without momentum and Nesterov,
  * Adam, weight decay. In float64 parameters and losses agree to rounding after 100 steps;
- * in float32 ours is as near to the float64 result as PyTorch's float32 is.
+ * in float32 ours is as near to the float64 result as PyTorch's float32 is. The first
+ * cases make their steps here; the last one runs coh_trainer, with its order of samples,
+ * short last batches, warm-up, milestones and losses of epochs.
  *
  * Needs the Debian package python3-torch; oracle_torch.py is the other side.
  */
-#include "cohort/net.h"
+#include "cohort/train.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -214,18 +216,88 @@ static double *train(const training *c, const coh_plan *plan, coh_dtype t,
   return result;
 }
 
+/* ---- the trainer ------------------------------------------------------------------ */
+
+/* 500 = 7 * 64 + 52 samples, the first of x; 100 steps are twelve epochs of 8 and a half.
+ * Members differ in their start. */
+enum { SAMPLES = 500, EPOCH = 8, EPOCHS = STEPS / EPOCH, MEMBERS = 2 };
+static const size_t trainer_sizes[] = {IN, 16, 12, OUT};
+static const coh_train_spec trainer_spec = {.optimizer = COH_SGD,
+                                            .lr = 0.05,
+                                            .momentum = 0.9,
+                                            .weight_decay = 1e-2,
+                                            .end = STEPS,
+                                            .batch = BATCH,
+                                            .order_seed = 21,
+                                            .loss = COH_CROSS_ENTROPY,
+                                            .n_milestones = 2,
+                                            .milestone = {45, 80},
+                                            .warmup = 10,
+                                            .factor = 0.3};
+
+static coh_plan trainer_plan(void) {
+  coh_plan plan;
+  OK(coh_plan_dense(3, trainer_sizes, COH_TANH, NULL, &plan, &err));
+  return plan;
+}
+
+/* [MEMBERS, P], exact in float32. */
+static double *trainer_start(const coh_plan *plan) {
+  double *start;
+  OK(coh_alloc(&start, MEMBERS * plan->P, sizeof *start, &err));
+  for (size_t i = 0; i < MEMBERS * plan->P; i++) start[i] = 0.1 * number(3, i);
+  for (size_t i = 0; i < MEMBERS * plan->P; i++) start[i] = (double)(float)start[i];
+  return start;
+}
+
+/* Keeps the losses [EPOCHS, MEMBERS] at ctx. */
+static int keep_losses(void *ctx, const coh_train_status *s, coh_error *e) {
+  (void)e;
+  double *losses = ctx;
+  for (size_t n = 0; n < MEMBERS; n++)
+    losses[(s->step / EPOCH - 1) * MEMBERS + n] = s->member[n].loss;
+  return COH_OK;
+}
+
+/* Parameters of both members at the end, then the losses of all epochs. */
+static double *run_trainer(const coh_plan *plan, coh_dtype t, const double *start) {
+  size_t P = MEMBERS * plan->P;
+  coh_grid grid;
+  coh_device *dev;
+  coh_trainer *trainer;
+  double *result;
+  OK(coh_alloc(&result, P + EPOCHS * MEMBERS, sizeof *result, &err));
+  void *data = in_type(t, x, SAMPLES * IN), *params = in_type(t, start, P);
+  coh_dataset d = {
+      .dtype = t, .n = SAMPLES, .d_in = IN, .n_out = OUT, .x = data, .labels = labels};
+  coh_train_hooks hooks = {.ctx = result + P, .progress = keep_losses};
+  OK(coh_grid_create(MPI_COMM_SELF, 1, &grid, &err));
+  OK(coh_device_open(COH_DEVICE_CPU, t, &dev, &err));
+  OK(coh_trainer_create(&grid, dev, plan, MEMBERS, &d, NULL, &trainer_spec, &hooks,
+                        &trainer, &err));
+  OK(coh_trainer_set(trainer, params, &err));
+  OK(coh_trainer_run(trainer, &err));
+  OK(coh_trainer_get(trainer, params, &err));
+  for (size_t i = 0; i < P; i++) result[i] = coh_get(t, params, i);
+  coh_trainer_destroy(trainer);
+  coh_device_close(dev);
+  coh_grid_destroy(&grid);
+  free(data), free(params);
+  return result;
+}
+
 /* ---- the other side --------------------------------------------------------------- */
 
-static const char *file_of(const training *c, const char *what) {
-  char name[100];
-  snprintf(name, sizeof name, "%s.%s.bin", c->name, what);
-  return scratch(name);
+static const char *file_of(const char *name, const char *what) {
+  char file[100];
+  snprintf(file, sizeof file, "%s.%s.bin", name, what);
+  return scratch(file);
 }
 
 static void write_case(const training *c, coh_text *cases) {
   coh_plan plan = plan_of(c);
   double *start = start_of(c, &plan);
-  OK(coh_file_write(file_of(c, "start"), start, plan.P * sizeof *start, &err));
+  OK(coh_file_write(file_of(c->name, "start"), start, plan.P * sizeof *start, &err));
   free(start);
   coh_text_add(cases, "%s ", c->name);
   for (size_t l = 0; l <= c->L; l++)
@@ -234,6 +306,29 @@ static void write_case(const training *c, coh_text *cases) {
                c->loss == COH_MSE ? "mse" : "cross_entropy",
                c->optimizer == COH_ADAM ? "adam" : "sgd", c->lr, c->mu, c->nesterov,
                c->wd, STEPS, BATCH);
+}
+
+/* Sizes, lr, momentum, weight decay, factor, warm-up, milestones, steps, batch, samples,
+ * members on one line; the order of every epoch; the start. */
+static void write_trainer_case(void) {
+  const coh_train_spec *s = &trainer_spec;
+  static uint32_t order[EPOCHS + 1][SAMPLES];
+  coh_plan plan = trainer_plan();
+  double *start = trainer_start(&plan);
+  coh_text line = {0};
+  for (uint64_t e = 0; e <= EPOCHS; e++)
+    coh_order_epoch(s->order_seed, e, SAMPLES, order[e]);
+  coh_text_add(&line, "%d_16_12_%d %.17g %.17g %.17g %.17g %d %d,%d %d %d %d %d\n", IN,
+               OUT, s->lr, s->momentum, s->weight_decay, s->factor, (int)s->warmup,
+               (int)s->milestone[0], (int)s->milestone[1], STEPS, BATCH, SAMPLES,
+               MEMBERS);
+  OK(coh_text_check(&line, &err));
+  OK(coh_file_write(scratch("trainer.txt"), line.data, line.len, &err));
+  OK(coh_file_write(scratch("order.bin"), order, sizeof order, &err));
+  OK(coh_file_write(file_of("trainer", "start"), start, MEMBERS * plan.P * sizeof *start,
+                    &err));
+  coh_text_free(&line);
+  free(start);
 }
 
 /* Writes everything and lets PyTorch train all cases. */
@@ -245,6 +340,7 @@ static int run_oracle(void **state) {
   OK(coh_file_write(scratch("y.bin"), y, sizeof y, &err));
   OK(coh_file_write(scratch("labels.bin"), labels, sizeof labels, &err));
   for (size_t i = 0; i < TRAININGS; i++) write_case(&trainings[i], &cases);
+  write_trainer_case();
   OK(coh_text_check(&cases, &err));
   OK(coh_file_write(scratch("cases.txt"), cases.data, cases.len, &err));
   coh_text_free(&cases);
@@ -259,10 +355,10 @@ static int run_oracle(void **state) {
   return status == 0 ? 0 : -1;
 }
 
-static double *read_result(const training *c, const char *type, size_t n) {
+static double *read_result(const char *name, const char *type, size_t n) {
   char *data;
   size_t len;
-  OK(coh_file_read(file_of(c, type), &data, &len, &err));
+  OK(coh_file_read(file_of(name, type), &data, &len, &err));
   assert_int_equal(len, n * sizeof(double));
   return (double *)(void *)data;
 }
@@ -276,32 +372,37 @@ static double distance(const double *a, const double *b, size_t n) {
   return sqrt(sum / (double)n);
 }
 
-static void check_case(const training *c) {
-  coh_plan plan = plan_of(c);
-  size_t P = plan.P, n = P + STEPS;
-  double *start = start_of(c, &plan);
-  double *single = train(c, &plan, COH_F32, start),
-         *mine = train(c, &plan, COH_F64, start);
-  double *torch32 = read_result(c, "float32", n), *torch64 = read_result(c, "float64", n);
+/* P parameters at the end and n losses of ours in both widths against PyTorch's. */
+static void check_results(const char *name, size_t P, size_t n, const double *start,
+                          const double *single, const double *mine) {
+  double *torch32 = read_result(name, "float32", P + n),
+         *torch64 = read_result(name, "float64", P + n);
   double moved = distance(start, torch64, P);
-  double far = distance(mine, torch64, P),
-         far_loss = distance(mine + P, torch64 + P, STEPS);
+  double far = distance(mine, torch64, P), far_loss = distance(mine + P, torch64 + P, n);
   double ours = distance(single, torch64, P), theirs = distance(torch32, torch64, P);
-  double ours_loss = distance(single + P, torch64 + P, STEPS);
-  double theirs_loss = distance(torch32 + P, torch64 + P, STEPS);
+  double ours_loss = distance(single + P, torch64 + P, n);
+  double theirs_loss = distance(torch32 + P, torch64 + P, n);
   if (getenv("COHORT_TEST_SHOW"))
     print_message(
         "%-10s moved %.2g; float64 off by %.1e, losses %.1e; float32: ours %.1e, "
         "PyTorch %.1e, losses %.1e, %.1e\n",
-        c->name, moved, far, far_loss, ours, theirs, ours_loss, theirs_loss);
+        name, moved, far, far_loss, ours, theirs, ours_loss, theirs_loss);
   assert_true(moved > 1e-3);
   if (!(far < 1e-14 && far_loss < 1e-13))
-    fail_msg("%s, float64: parameters differ by %g, losses by %g", c->name, far,
-             far_loss);
+    fail_msg("%s, float64: parameters differ by %g, losses by %g", name, far, far_loss);
   if (!(ours < 1.5 * theirs + 1e-8 && ours_loss < 1.5 * theirs_loss + 1e-7))
-    fail_msg("%s, float32: parameters off by %g (PyTorch %g), losses by %g (%g)", c->name,
+    fail_msg("%s, float32: parameters off by %g (PyTorch %g), losses by %g (%g)", name,
              ours, theirs, ours_loss, theirs_loss);
-  free(start), free(single), free(mine), free(torch32), free(torch64);
+  free(torch32), free(torch64);
+}
+
+static void check_case(const training *c) {
+  coh_plan plan = plan_of(c);
+  double *start = start_of(c, &plan);
+  double *single = train(c, &plan, COH_F32, start),
+         *mine = train(c, &plan, COH_F64, start);
+  check_results(c->name, plan.P, STEPS, start, single, mine);
+  free(start), free(single), free(mine);
 }
 
 static void test_trainings_agree_with_pytorch(void **state) {
@@ -309,7 +410,23 @@ static void test_trainings_agree_with_pytorch(void **state) {
   for (size_t i = 0; i < TRAININGS; i++) check_case(&trainings[i]);
 }
 
+static void test_the_trainer_agrees_with_pytorch(void **state) {
+  (void)state;
+  coh_plan plan = trainer_plan();
+  double *start = trainer_start(&plan);
+  double *single = run_trainer(&plan, COH_F32, start),
+         *mine = run_trainer(&plan, COH_F64, start);
+  check_results("trainer", MEMBERS * plan.P, EPOCHS * MEMBERS, start, single, mine);
+  free(start), free(single), free(mine);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_trainings_agree_with_pytorch)};
-  return cmocka_run_group_tests(tests, run_oracle, scratch_remove);
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_trainings_agree_with_pytorch),
+      cmocka_unit_test(test_the_trainer_agrees_with_pytorch),
+  };
+  MPI_Init(NULL, NULL);
+  int failed = cmocka_run_group_tests(tests, run_oracle, scratch_remove);
+  MPI_Finalize();
+  return failed;
 }
