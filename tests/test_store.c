@@ -497,7 +497,7 @@ static void test_runs_of_one_pack_and_another_clustering(void **state) {
     rows[i].cfg = cfgs + i;
   }
   OK(coh_runs_put(sweep(), N, rows, &err));
-  rows[3].status = "again";
+  rows[3].hosts = "again";
   OK(coh_runs_put(sweep(), N, rows, &err));
   memset(rows[5].clustering.hex, 'c', 32);
   OK(coh_runs_put(sweep(), 1, rows + 5, &err)); /* clustered anew: a row of its own */
@@ -506,11 +506,65 @@ static void test_runs_of_one_pack_and_another_clustering(void **state) {
   assert_int_equal(t.n_row, N + 1);
   for (int i = 0; i < N; i++)
     assert_int_equal(atoi(cell(&t, (size_t)i, "experiment.seed")), i);
-  assert_string_equal(cell(&t, 3, "status"), "again");
+  assert_string_equal(cell(&t, 3, "hosts"), "again");
   assert_string_equal(cell(&t, N, "experiment.seed"), "5");
   coh_table_free(&t);
   rows[1].cfg = rows[0].cfg;
   assert_int_equal(coh_runs_put(sweep(), 2, rows, &err), COH_EBUG);
+}
+
+/* The status in the only row, after a row of this one was put. */
+static const char *status_after(const char *status, const coh_measures *m) {
+  static char text[32];
+  coh_table t;
+  coh_row row = row_of(m, status);
+  row.seconds = m ? 1.5 : (double)NAN;
+  OK(coh_runs_put(sweep(), 1, &row, &err));
+  OK(coh_table_read(runs_csv(), &t, &err));
+  assert_int_equal(t.n_row, 1);
+  snprintf(text, sizeof text, "%s %s %s", cell(&t, 0, "status"), cell(&t, 0, "time_s"),
+           coh_table_column(&t, "loss") < t.n_col ? cell(&t, 0, "loss") : "");
+  coh_table_free(&t);
+  return text;
+}
+
+static void test_a_done_row_is_replaced_by_done_ones_only(void **state) {
+  (void)state;
+  coh_measures m = {0};
+  remove(runs_csv());
+  configure(NULL, NULL);
+  assert_string_equal(status_after("stopped", NULL), "stopped  ");
+  assert_string_equal(status_after("failed", NULL), "failed  ");
+  OK(coh_measures_add(&m, "loss", 0.5, &err));
+  assert_string_equal(status_after("done", &m), "done 1.5 0.5");
+  assert_string_equal(status_after("failed", NULL), "done 1.5 0.5");
+  assert_string_equal(status_after("stopped", NULL), "done 1.5 0.5");
+  OK(coh_measures_add(&m, "loss", 0.25, &err));
+  assert_string_equal(status_after("done", &m), "done 1.5 0.25");
+  coh_measures_free(&m);
+}
+
+static void test_inputs_of_a_row(void **state) {
+  (void)state;
+  static const char *const cases[][2] = {{NULL, ""},
+                                         {"", ""},
+                                         {"\n\n", ""},
+                                         {"a=1\n", "a=1"},
+                                         {"a=1\nb=2\n", "a=1; b=2"},
+                                         {"a=1\n\nb=\"2\",3", "a=1; b=\"2\",3"}};
+  coh_table t;
+  remove(runs_csv());
+  configure(NULL, NULL);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    coh_row row = row_of(NULL, "done");
+    row.inputs = cases[i][0];
+    OK(coh_runs_put(sweep(), 1, &row, &err));
+    OK(coh_table_read(runs_csv(), &t, &err));
+    assert_string_equal(cell(&t, 0, "inputs"), cases[i][1]);
+    assert_int_equal(coh_table_column(&t, "inputs"),
+                     coh_table_column(&t, "clustering") + 1);
+    coh_table_free(&t);
+  }
 }
 
 static void test_runs_of_two_jobs_share_columns(void **state) {
@@ -543,6 +597,26 @@ static void test_damaged_runs_csv_stays(void **state) {
   write_text(runs_csv(), "hash,experiment.seed,clustering\n1,2\n");
   assert_int_equal(coh_runs_put(sweep(), 1, &row, &err), COH_EDATA);
   says("runs.csv:2");
+  says("mend it or move it away");
+  remove(runs_csv());
+}
+
+static void test_damaged_runs_csv_is_known_before_the_work(void **state) {
+  (void)state;
+  static const char *const bad[] = {"", "a,b\n1,2\n", "hash,experiment.seed\n",
+                                    "hash,experiment.seed,clustering\n1,2\n"};
+  configure(NULL, NULL);
+  coh_row row = row_of(NULL, "done");
+  remove(runs_csv());
+  OK(coh_runs_check(sweep(), &err));
+  OK(coh_runs_put(sweep(), 1, &row, &err));
+  OK(coh_runs_check(sweep(), &err));
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    write_text(runs_csv(), bad[i]);
+    assert_int_equal(coh_runs_check(sweep(), &err), COH_EDATA);
+    says(runs_csv());
+    says("mend it or move it away");
+  }
   remove(runs_csv());
 }
 
@@ -586,7 +660,7 @@ static void test_full_disk_keeps_the_old_rows(void **state) {
   char *old = strdup(contents(path));
   memset(big, 'x', sizeof big);
   big[sizeof big - 1] = '\0';
-  row.status = big;
+  row.hosts = big;
   assert_int_equal(coh_runs_put(folder, 1, &row, &err), COH_EIO);
   assert_string_equal(contents(path), old);
   assert_int_equal(scratch_count(folder), 2); /* runs.csv and lock, no temporary file */
@@ -655,6 +729,30 @@ static void test_manifest(void **state) {
   free(started);
 }
 
+static void test_manifest_is_done(void **state) {
+  (void)state;
+  static const char *const bad[] = {"",   "{",    "[]",
+                                    "3",  "null", "{\"status\": \"done\"}",
+                                    "{}", "\xff", "{\"hash\": 3, \"status\": 4}"};
+  char path[COH_PATH];
+  snprintf(path, sizeof path, "%s", scratch("manifest.json"));
+  configure(NULL, NULL);
+  remove(path);
+  assert_false(coh_manifest_is_done(path, &hash));
+  write_manifest(NULL);
+  assert_false(coh_manifest_is_done(path, &hash));
+  write_manifest("failed");
+  assert_false(coh_manifest_is_done(path, &hash));
+  write_manifest("done");
+  assert_true(coh_manifest_is_done(path, &hash));
+  configure("training.lr=0.7", NULL);
+  assert_false(coh_manifest_is_done(path, &hash));
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    write_text(path, bad[i]);
+    assert_false(coh_manifest_is_done(path, &hash));
+  }
+}
+
 static void test_damaged_manifest_is_replaced(void **state) {
   (void)state;
   static const char *const bad[] = {"", "{", "[]", "{\"hash\": 3}", "\xff\xfe"};
@@ -685,11 +783,15 @@ int main(void) {
       cmocka_unit_test(test_any_cell_comes_back),
       cmocka_unit_test(test_runs_are_put_and_replaced),
       cmocka_unit_test(test_runs_of_one_pack_and_another_clustering),
+      cmocka_unit_test(test_a_done_row_is_replaced_by_done_ones_only),
+      cmocka_unit_test(test_inputs_of_a_row),
       cmocka_unit_test(test_runs_of_two_jobs_share_columns),
       cmocka_unit_test(test_damaged_runs_csv_stays),
+      cmocka_unit_test(test_damaged_runs_csv_is_known_before_the_work),
       cmocka_unit_test(test_processes_put_at_once),
       cmocka_unit_test(test_full_disk_keeps_the_old_rows),
       cmocka_unit_test(test_manifest),
+      cmocka_unit_test(test_manifest_is_done),
       cmocka_unit_test(test_damaged_manifest_is_replaced),
   };
   MPI_Init(NULL, NULL);

@@ -102,20 +102,25 @@ void coh_measures_free(coh_measures *);
 
 typedef struct coh_row {
   const coh_config *cfg;
-  coh_hash run, clustering;     /* clustering.hex "" where nothing was clustered */
+  coh_hash run, clustering;     /* clustering.hex "" where nothing is clustered */
+  const char *inputs;           /* lines: what the parameters only point to; NULL: none */
   const char *folder;           /* shown relative to the sweep where it lies in it */
-  const char *status;           /* "done", "failed", ... */
+  const char *status;           /* "done", "failed", "stopped" */
   const coh_measures *measures; /* NULL: none */
-  double seconds;
+  double seconds;               /* NaN: not known */
   const char *hosts;
 } coh_row;
 
 /* Puts n rows into <sweep>/runs.csv. A row of the same hash, seed and clustering is
- * replaced, others stay. Columns: the parameters that change a number and that the job
- * reads as section.key, then hash, clustering, folder, status, measures, time_s, hosts;
+ * replaced (one that is "done" only by one that is "done"), others stay. Columns: the
+ * parameters that change a number and that the job reads as section.key, then hash,
+ * clustering, inputs (its lines joined by "; "), folder, status, measures, time_s, hosts;
  * columns that an existing file does not have are appended to it, a value that a row does
  * not have is empty. Safe against other processes that put rows at the same time. */
 int coh_runs_put(const char *sweep, size_t n, const coh_row *rows, coh_error *err);
+/* COH_EDATA if there is a runs.csv into which coh_runs_put could put no row, because it
+ * is damaged: to be known before the work, not after it. */
+int coh_runs_check(const char *sweep, coh_error *err);
 
 /* ---- tables: any CSV file as RFC 4180 has it
  * ------------------------------------------- */
@@ -149,6 +154,9 @@ void coh_manifest_destroy(coh_manifest *);
 /* Status "running" at the start; any other one also sets the time of the end. Rank 0
  * writes; on the other ranks this does nothing. */
 int coh_manifest_write(coh_manifest *, const char *status, coh_error *err);
+/* True if the manifest at `path` can be read, is of this hash and has the status "done".
+ */
+bool coh_manifest_is_done(const char *path, const coh_hash *hash);
 /* "n1*4 n2*4": hosts in the order of the ranks, with the number of ranks; for runs.csv.
  */
 const char *coh_manifest_hosts(const coh_manifest *);

@@ -81,6 +81,16 @@ static void read_old(coh_manifest *m) {
   json_decref(old);
 }
 
+bool coh_manifest_is_done(const char *path, const coh_hash *hash) {
+  json_error_t ignored;
+  json_t *old = json_load_file(path, 0, &ignored);
+  const char *of = json_string_value(json_object_get(old, "hash"));
+  const char *status = json_string_value(json_object_get(old, "status"));
+  bool done = of && status && strcmp(of, hash->hex) == 0 && strcmp(status, "done") == 0;
+  json_decref(old);
+  return done;
+}
+
 /* ---- the object ------------------------------------------------------------------ */
 
 static int set_texts(coh_manifest *m, const char *path, const char *job,

@@ -2,6 +2,7 @@
  */
 #include "store/store_private.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,7 @@ typedef struct pairs {
   size_t n, cap;
   pair *item;
   const char *key[N_KEY]; /* of a row: values of these columns */
+  bool done;              /* of a row: its status */
 } pairs;
 
 static void pairs_free(pairs *p) {
@@ -112,20 +114,42 @@ static const char *relative(const char *folder, const char *sweep) {
   return strncmp(folder, sweep, n) == 0 && folder[n] == '/' ? folder + n + 1 : folder;
 }
 
+static bool is_done(const char *status) {
+  return strcmp(status, "done") == 0;
+}
+
+/* Lines as one cell: "a; b". */
+static int add_inputs(pairs *p, const char *lines, coh_error *err) {
+  int rc;
+  coh_text joined = {0};
+  for (const char *s = lines ? lines : ""; *s;) {
+    size_t n = strcspn(s, "\n");
+    if (n > 0) coh_text_add(&joined, "%s%.*s", joined.len ? "; " : "", (int)n, s);
+    s += n + (s[n] == '\n');
+  }
+  rc = coh_text_check(&joined, err);
+  if (!rc) rc = pairs_add(p, "inputs", joined.data ? joined.data : "", err);
+  coh_text_free(&joined);
+  return rc;
+}
+
 static int row_pairs(const char *sweep, const coh_row *row, pairs *p, coh_error *err) {
   int rc = COH_OK;
   char text[32];
   COH_TRY(add_params(p, row->cfg, err));
   COH_TRY(pairs_add(p, "hash", row->run.hex, err));
   COH_TRY(pairs_add(p, "clustering", row->clustering.hex, err));
+  COH_TRY(add_inputs(p, row->inputs, err));
   COH_TRY(pairs_add(p, "folder", relative(row->folder, sweep), err));
   COH_TRY(pairs_add(p, "status", row->status, err));
   for (size_t i = 0; row->measures && i < row->measures->n; i++)
     COH_TRY(pairs_add(p, row->measures->item[i].name,
                       coh_real_text(row->measures->item[i].value, text), err));
-  COH_TRY(pairs_add(p, "time_s", coh_real_text(row->seconds, text), err));
+  bool timed = !isnan(row->seconds);
+  COH_TRY(pairs_add(p, "time_s", timed ? coh_real_text(row->seconds, text) : "", err));
   COH_TRY(pairs_add(p, "hosts", row->hosts, err));
   for (int i = 0; i < N_KEY; i++) p->key[i] = pairs_get(p, key_name[i]);
+  p->done = is_done(row->status);
 cleanup:
   return rc;
 }
@@ -134,6 +158,7 @@ cleanup:
 
 /* The old file, if there is one, and where the key stands in it. */
 static int read_old(const char *path, coh_table *old, size_t at[N_KEY], coh_error *err) {
+  *old = (coh_table){0};
   if (!coh_file_exists(path)) return COH_OK;
   int rc = coh_table_read(path, old, err);
   for (int i = 0; i < N_KEY && rc == COH_OK; i++) {
@@ -142,6 +167,9 @@ static int read_old(const char *path, coh_table *old, size_t at[N_KEY], coh_erro
       rc = coh_fail(err, COH_EDATA, "%s: it has no column '%s': not a table of runs",
                     path, key_name[i]);
   }
+  if (rc == COH_EDATA)
+    coh_explain(err, "rows of runs cannot be added to a damaged file; mend it or move it "
+                     "away");
   return rc;
 }
 
@@ -150,6 +178,11 @@ static bool is_row(const coh_table *t, const size_t at[N_KEY], size_t r,
   for (int i = 0; i < N_KEY; i++)
     if (strcmp(t->cell[r * t->n_col + at[i]], new->key[i]) != 0) return false;
   return true;
+}
+
+static bool old_is_done(const coh_table *t, size_t r) {
+  size_t status = coh_table_column(t, "status");
+  return status < t->n_col && is_done(t->cell[r * t->n_col + status]);
 }
 
 static bool same_row(const pairs *a, const pairs *b) {
@@ -190,8 +223,8 @@ static void add_old(coh_text *out, const pairs *columns, const coh_table *old, s
   coh_text_add(out, "\n");
 }
 
-/* Old rows in their places, replaced where there is a new one, then the other new ones.
- */
+/* Old rows in their places, replaced where there is a new one (but none that is done by
+ * one that is not), then the other new ones. */
 static void merge(const coh_table *old, const size_t at[N_KEY], size_t n,
                   const pairs *new, bool *used, const pairs *columns, coh_text *out) {
   for (size_t i = 0; i < columns->n; i++) {
@@ -202,12 +235,11 @@ static void merge(const coh_table *old, const size_t at[N_KEY], size_t n,
   for (size_t r = 0; r < old->n_row; r++) {
     size_t i = 0;
     while (i < n && (used[i] || !is_row(old, at, r, new + i))) i++;
-    if (i < n) {
-      used[i] = true;
+    if (i < n) used[i] = true;
+    if (i < n && (new[i].done || !old_is_done(old, r)))
       add_new(out, columns, new + i);
-    } else {
+    else
       add_old(out, columns, old, r);
-    }
   }
   for (size_t i = 0; i < n; i++)
     if (!used[i]) add_new(out, columns, new + i);
@@ -257,5 +289,15 @@ cleanup:
   coh_lock_release(lock);
   for (size_t i = 0; new &&i < n; i++) pairs_free(new + i);
   free(new);
+  return rc;
+}
+
+int coh_runs_check(const char *sweep, coh_error *err) {
+  char path[COH_PATH];
+  coh_table table = {0};
+  size_t at[N_KEY];
+  int rc = coh_format(path, sizeof path, err, "%s/runs.csv", sweep);
+  if (!rc) rc = read_old(path, &table, at, err);
+  coh_table_free(&table);
   return rc;
 }
