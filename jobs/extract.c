@@ -136,10 +136,13 @@ static int save_drawn_teacher(const job *j, const students *s, coh_error *err) {
 
 static int students_train(job *j, students *s, coh_error *err) {
   int rc = COH_OK;
+  coh_hash clustering;
   coh_text inputs = {0}, identity = {0};
   if (j->grid.rank == 0) rc = teacher_identity(j, &inputs, err);
+  if (!rc) rc = clustering_hash(&j->cfg, &clustering, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(run_open(j, inputs.data ? inputs.data : "", false, &s->run, err));
+  s->run.clustering = clustering;
   COH_TRY(save_drawn_teacher(j, s, err));
   COH_TRY(students_identity(s, &identity, err));
   stage st = {.title = "students",
@@ -167,8 +170,7 @@ cleanup:
 
 /* Names the students as they are now (they may have been trained further) and how they
  * are clustered. The same on every rank. */
-static int extraction_identity(const students *s, const extraction *x,
-                               const coh_hash *clustering, coh_text *out,
+static int extraction_identity(const students *s, const extraction *x, coh_text *out,
                                coh_error *err) {
   int rc = COH_OK;
   coh_hash h = {""};
@@ -176,7 +178,7 @@ static int extraction_identity(const students *s, const extraction *x,
     rc = coh_hash_bytes(x->params, x->N * x->upper.P * sizeof *x->params, &h, err);
   COH_TRY(coh_agree(x->job->grid.world, rc, err));
   COH_TRY(coh_bcast(x->job->grid.world, &h, sizeof h, 0, err));
-  coh_text_add(out, "%s %s students %s", s->run.hash.hex, clustering->hex, h.hex);
+  coh_text_add(out, "%s %s students %s", s->run.hash.hex, s->run.clustering.hex, h.hex);
   COH_TRY(coh_text_check(out, err));
 cleanup:
   return rc;
@@ -214,16 +216,16 @@ cleanup:
   return rc;
 }
 
-/* The clustering's own folder below the run's. */
-static int open_clustering(const students *s, coh_hash *hash, char *folder,
-                           coh_error *err) {
+/* The clustering's own folder below the run's; *made on rank 0 if it was not there. */
+static int open_clustering(const students *s, char *folder, bool *made, coh_error *err) {
   int rc;
   job *j = s->run.job;
   char path[COH_PATH];
-  COH_TRY(clustering_hash(&j->cfg, hash, err));
+  *made = false;
   COH_TRY(coh_format(folder, COH_PATH, err, "%s/extraction-%.*s", s->run.folder,
-                     COH_HASH_SHOWN, hash->hex));
+                     COH_HASH_SHOWN, s->run.clustering.hex));
   if (j->grid.rank != 0) return COH_OK;
+  *made = !coh_file_exists(folder);
   COH_TRY(coh_mkdirs(folder, err));
   coh_text ini = {0};
   coh_config_show(&j->cfg, &ini);
@@ -238,7 +240,6 @@ cleanup:
 static int extract(students *s, coh_error *err) {
   int rc;
   job *j = s->run.job;
-  coh_hash hash;
   char folder[COH_PATH];
   coh_text identity = {0};
   coh_measures measures = {0};
@@ -250,19 +251,20 @@ static int extract(students *s, coh_error *err) {
                   .N = s->N,
                   .upper = s->plan,
                   .features = s->query};
-  rc = open_clustering(s, &hash, folder, err);
+  rc = open_clustering(s, folder, &x.worked, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(coh_alloc(&x.loss, x.N, sizeof *x.loss, err));
   COH_TRY(extraction_take(&x, s->trainer, &s->query, err));
   COH_TRY(student_measures(&x, &measures, err));
-  COH_TRY(extraction_identity(s, &x, &hash, &identity, err));
+  COH_TRY(extraction_identity(s, &x, &identity, err));
   x.folder = folder;
   x.identity = identity.data;
   COH_TRY(coh_agree(j->grid.world, take_mask(s, &x, err), err));
   COH_TRY(extraction_run(&x, err));
   if (j->grid.rank == 0) rc = extraction_report(&x, &measures, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
-  COH_TRY(run_put_row(&s->run, &hash, folder, &measures, x.seconds, err));
+  s->run.worked = x.worked;
+  COH_TRY(run_put_row(&s->run, folder, &measures, x.seconds, err));
 cleanup:
   coh_measures_free(&measures);
   coh_text_free(&identity);

@@ -130,6 +130,7 @@ static void add_seconds(extraction *x, const coh_trainer *t) {
   coh_train_status status;
   coh_trainer_status(t, &status);
   x->seconds += status.total_seconds;
+  x->worked = x->worked || status.steps > 0;
 }
 
 int extraction_take(extraction *x, coh_trainer *t, const coh_dataset *data,

@@ -37,6 +37,7 @@ typedef struct extraction {
   double student_best, student_median; /* losses when they were taken */
   double loss_before, loss_after;
   double seconds; /* of all trainings, in earlier processes too */
+  bool worked;    /* a training made steps in this process, or the folder is new */
   size_t n_layers;
   layer_report layer[COH_MAX_LAYERS];
 } extraction;

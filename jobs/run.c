@@ -1,5 +1,6 @@
 /* run.c - one run of a job: folder, hash, manifest, row in runs.csv. Rank 0 works on the
  * files, all ranks learn how it went. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +28,12 @@ static int open_on_root(run *r, const char *inputs, bool wait, coh_error *err) {
   COH_TRY(coh_config_hash(cfg, COH_SCOPE_RUN, inputs, &r->hash, err));
   COH_TRY(coh_sweep_folder(cfg->experiment.results, cfg->experiment.name, 1, 1, r->sweep,
                            sizeof r->sweep, err));
+  COH_TRY(coh_runs_check(r->sweep, err));
   COH_TRY(run_label(cfg, label, err));
+  if (!(r->inputs = strdup(inputs))) {
+    rc = coh_fail(err, COH_ENOMEM, "no memory for the inputs of a run");
+    goto cleanup;
+  }
   const coh_run_wait patience = {.give_up = asked_to_stop};
   COH_TRY(coh_run_open(r->sweep, label, &r->hash, cfg, wait ? &patience : NULL,
                        &r->job->sink, &r->files, err));
@@ -51,30 +57,49 @@ int run_open(job *j, const char *inputs, bool wait, run *r, coh_error *err) {
   const char *name = j->cfg.experiment.job == COH_JOB_TRAIN ? "train" : "extract";
   COH_TRY(
       coh_manifest_create(path, world, name, &r->hash, j->command, &r->manifest, err));
-  COH_TRY(coh_agree(world, coh_manifest_write(r->manifest, "running", err), err));
+  r->was_done = j->grid.rank == 0 && coh_manifest_is_done(path, &r->hash);
+  if (!r->was_done) rc = coh_manifest_write(r->manifest, "running", err);
+  COH_TRY(coh_agree(world, rc, err));
+  r->open = true;
 cleanup:
   return rc;
 }
 
-int run_put_row(run *r, const coh_hash *clustering, const char *folder,
-                const coh_measures *measures, double seconds, coh_error *err) {
+static coh_row row_of(const run *r, const char *folder, const char *status) {
+  return (coh_row){.cfg = &r->job->cfg,
+                   .run = r->hash,
+                   .clustering = r->clustering,
+                   .inputs = r->inputs,
+                   .folder = folder,
+                   .status = status,
+                   .seconds = (double)NAN,
+                   .hosts = coh_manifest_hosts(r->manifest)};
+}
+
+int run_put_row(run *r, const char *folder, const coh_measures *measures, double seconds,
+                coh_error *err) {
   int rc = COH_OK;
-  coh_row row = {.cfg = &r->job->cfg,
-                 .run = r->hash,
-                 .folder = folder,
-                 .status = "done",
-                 .measures = measures,
-                 .seconds = seconds,
-                 .hosts = coh_manifest_hosts(r->manifest)};
-  if (clustering) row.clustering = *clustering;
+  coh_row row = row_of(r, folder, "done");
+  row.measures = measures;
+  row.seconds = seconds;
   if (r->job->grid.rank == 0) rc = coh_runs_put(r->sweep, 1, &row, err);
   return coh_agree(r->job->grid.world, rc, err);
 }
 
-void run_close(run *r, int rc) {
+/* What the run's files say of its end; the job's own error matters more than one here. */
+static void tell_end(const run *r, int rc) {
   coh_error ignored;
   const char *status = rc == COH_OK ? "done" : rc == COH_ESTOP ? "stopped" : "failed";
-  if (r->manifest) coh_manifest_write(r->manifest, status, &ignored);
+  if (r->worked || rc != COH_OK || !r->was_done)
+    coh_manifest_write(r->manifest, status, &ignored);
+  if (rc == COH_OK || !r->open) return;
+  coh_row row = row_of(r, r->folder, status);
+  coh_runs_put(r->sweep, 1, &row, &ignored);
+}
+
+void run_close(run *r, int rc) {
+  if (r->manifest && r->job->grid.rank == 0) tell_end(r, rc);
   coh_manifest_destroy(r->manifest);
+  free(r->inputs);
   if (r->job && r->job->grid.rank == 0) coh_run_close(&r->files);
 }

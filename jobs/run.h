@@ -9,23 +9,29 @@ typedef struct run {
   coh_hash hash;         /* of everything that changes the training */
   char sweep[COH_PATH];  /* results/<name>/1-1 */
   char folder[COH_PATH]; /* the run's own */
+  char *inputs;          /* rank 0: text given to run_open */
   coh_run files;         /* rank 0: the lock */
   coh_manifest *manifest;
+  bool open;           /* run_open succeeded */
+  bool was_done;       /* rank 0: found with a manifest that says so */
+  coh_hash clustering; /* set by the job where one is made, as early as it is known */
+  bool worked;         /* set by the job: more than a finished run looked at again */
 } run;
 
 /* Readable part of a run's folder name: what is trained on what. */
 int run_label(const coh_config *, char out[COH_LABEL], coh_error *);
 
-/* Makes or finds the folder of cfg's run, takes its lock, writes run.ini and
- * manifest.json. `inputs` names what the parameters only point to (see coh_config_hash);
- * rank 0's counts.
- * `wait`: for another process that works on the run, until asked to stop; else an error.
- * Collective; run_close in every case. */
+/* Makes or finds the folder of cfg's run, takes its lock, writes run.ini and, unless it
+ * is of a finished run, manifest.json. COH_EDATA if the sweep's runs.csv is damaged.
+ * `inputs` names what the parameters only point to (see coh_config_hash); rank 0's
+ * counts. `wait`: for another process that works on the run, until asked to stop; else an
+ * error. Collective; run_close in every case. */
 int run_open(job *, const char *inputs, bool wait, run *, coh_error *);
-/* A row in runs.csv; clustering NULL where nothing was clustered. Collective. */
-int run_put_row(run *, const coh_hash *clustering, const char *folder,
-                const coh_measures *, double seconds, coh_error *);
-/* Ends the manifest ("done", or "failed" / "stopped" by rc) and unlocks. */
+/* The row of the finished run in runs.csv. Collective. */
+int run_put_row(run *, const char *folder, const coh_measures *, double seconds,
+                coh_error *);
+/* Ends the manifest ("done", or "failed" / "stopped" by rc) unless nothing was done,
+ * puts a row of that status where rc is no success, and unlocks. */
 void run_close(run *, int rc);
 
 /* Job = train on j->cfg, called `title` in messages; *model: path of the model file on

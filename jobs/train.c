@@ -131,7 +131,8 @@ static int finish(run *r, const char *title, const training *t, coh_trainer *tra
   COH_TRY(measure_set(trainer, t, "test", &t->test, &m, err));
   coh_train_status status;
   coh_trainer_status(trainer, &status);
-  COH_TRY(run_put_row(r, NULL, r->folder, &m, status.total_seconds, err));
+  r->worked = status.steps > 0;
+  COH_TRY(run_put_row(r, r->folder, &m, status.total_seconds, err));
   print_measures(r->job, title, &m, r->folder);
 cleanup:
   coh_measures_free(&m);

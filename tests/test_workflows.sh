@@ -96,6 +96,61 @@ run 1 tests/configs/teacher.ini experiment.results="$work/m" experiment.members=
   training.precision=float64
 check "several networks, float64" succeeded
 
+# ---- rows and manifests of runs that end otherwise ---------------------------------------------------------
+rows() { # RESULTS/NAME: status of every row
+  python -c "import csv, sys
+print(' '.join(r['status'] for r in csv.DictReader(open(sys.argv[1]))))" "$1/1-1/runs.csv"
+}
+manifest() { # FOLDER: its only manifest.json below runs
+  find "$1" -name manifest.json
+}
+run 2 tests/configs/teacher.ini experiment.results="$work/x" training.lr=1e30 \
+  model.activation=relu
+check "diverged" [ "$rc" = 1 ]
+check "... leaves a failed row" [ "$(rows "$work/x/teacher")" = failed ]
+
+stopped() { # CONFIG: run it and stop it by USR1 once it trains
+  "$cohort" run "$1" experiment.results="$work/s" training.steps="$2" \
+    experiment.checkpoint_steps=1it >"$work/log" 2>&1 &
+  local pid=$!
+  for _ in $(seq 600); do
+    [ -n "$(find "$work/s/$3" -name checkpoint.h5 2>/dev/null)" ] && break
+    sleep 0.1
+  done
+  kill -USR1 $pid
+  wait $pid
+  rc=$?
+}
+stopped tests/configs/extract.ini 200ep extract
+check "a stop by USR1" [ "$rc" = 75 ]
+check "... leaves a stopped row" [ "$(rows "$work/s/extract")" = stopped ]
+check "... and a stopped manifest" \
+  grep -q '"status": "stopped"' "$(manifest "$work/s/extract")"
+run 1 tests/configs/extract.ini experiment.results="$work/s" training.steps=200ep
+check "... and the finished rerun one row that is done" \
+  [ "$rc $(rows "$work/s/extract")" = "0 done" ]
+check "... which names the teacher" \
+  grep -qE "teacher.run=[0-9a-f]{32}; teacher.seed=0," "$work/s/extract/1-1/runs.csv"
+
+before=$(cat "$(manifest "$work/s/extract")" "$(manifest "$work/s/teacher")")
+run 2 tests/configs/extract.ini experiment.results="$work/s" training.steps=200ep
+check "a finished run looked at again keeps its manifests" \
+  [ "$(cat "$(manifest "$work/s/extract")" "$(manifest "$work/s/teacher")")" = "$before" ]
+sleep 1 # the time of the end, in whole seconds
+run 1 tests/configs/extract.ini experiment.results="$work/s" training.steps=200ep \
+  extraction.beta=3
+check "... another clustering does not" \
+  [ "$(cat "$(manifest "$work/s/extract")" "$(manifest "$work/s/teacher")")" != "$before" ]
+run 1 tests/configs/extract.ini experiment.results="$work/s" training.steps=200ep \
+  extraction.finetune_lr=1e30
+check "... a clustering that fails leaves a row of its own" \
+  [ "$rc $(rows "$work/s/extract")" = "1 done done failed" ]
+printf 'hash,experiment.seed\n1,2,3\n' >"$work/s/extract/1-1/runs.csv"
+run 1 tests/configs/extract.ini experiment.results="$work/s" training.lr=0.5
+check "a damaged runs.csv is told before the training" \
+  [ "$rc $(find "$work/s/extract" -name students.h5 | wc -l)" = "1 1" ]
+check "... and that it is to be mended or moved" log_has "mend it or move it away: .*runs.csv:2"
+
 # ---- deeper students, every symmetry class ---------------------------------------------------------------
 cat >"$work/deep.ini" <<'INI'
 [experiment]
