@@ -100,8 +100,8 @@ static int check_teacher(const job *j, const students *s, coh_error *err) {
 static int students_prepare(job *j, students *s, coh_error *err) {
   int rc;
   const coh_config *cfg = &j->cfg;
-  COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind,
-                          (coh_dtype)cfg->training.precision, &s->dev, err));
+  COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind, job_precision(cfg), &s->dev,
+                          err));
   COH_TRY(teacher_get(j, &s->teacher, err));
   COH_TRY(teacher_query(j, &s->teacher, s->dev, &s->query, err));
   rc = students_plan(j, s, err);
@@ -156,7 +156,9 @@ static int students_train(job *j, students *s, coh_error *err) {
               .train = &s->query,
               .first_id = STUDENT_ID,
               .lr = "training.lr",
-              .further = j->cfg.training.further_training[0] != '\0'};
+              .further = j->cfg.training.further_training[0] != '\0',
+              .finish = job_finish(&j->cfg, j->cfg.training.finish),
+              .finish_steps = (uint64_t)j->cfg.training.finish_steps};
   COH_TRY(coh_train_spec_of(&j->cfg, &s->query, &st.spec, err));
   COH_TRY(stage_train(j, s->dev, &st, &s->trainer, err));
 cleanup:

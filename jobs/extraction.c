@@ -159,10 +159,18 @@ int extraction_check_gamma(const coh_config *cfg, size_t N, coh_error *err) {
       cfg->file, cfg->extraction.gamma, N, least);
 }
 
+/* Students finish as [training] says, the final network as [extraction] does. */
+static void choose_finish(const coh_config *cfg, bool final, stage *s) {
+  s->finish =
+      job_finish(cfg, final ? cfg->extraction.finetune_finish : cfg->training.finish);
+  s->finish_steps = (uint64_t)(final ? cfg->extraction.finetune_finish_steps
+                                     : cfg->training.finish_steps);
+}
+
 /* Trains N networks of `plan` from `start` (float64 [N, P] on every rank) on `data`. */
 static int train(const extraction *x, const char *name, const coh_plan *plan, size_t N,
-                 const coh_dataset *data, double lr_factor, const double *start,
-                 coh_trainer **out, coh_error *err) {
+                 const coh_dataset *data, double lr_factor, bool final,
+                 const double *start, coh_trainer **out, coh_error *err) {
   int rc;
   char model[96], checkpoint[96], metrics[96];
   void *first = NULL;
@@ -183,6 +191,7 @@ static int train(const extraction *x, const char *name, const coh_plan *plan, si
   coh_text_add(&identity, "%s %s", x->identity, name);
   COH_TRY(coh_text_check(&identity, err));
   s.identity = identity.data;
+  choose_finish(&x->job->cfg, final, &s);
   COH_TRY(finetune_spec(x, data, lr_factor, &s.spec, err));
   COH_TRY(narrow(data->dtype, N * plan->P, start, &first, err));
   s.start = first;
@@ -209,7 +218,7 @@ static int retrain_upper(extraction *x, const coh_clustering *c, coh_error *err)
   COH_TRY(coh_bcast(j->grid.world, start, x->N * next.P * sizeof *start, 0, err));
   COH_TRY(next_features(x, coh_symmetry_is_even_linear(x->sym), &features, err));
   COH_TRY(coh_format(name, sizeof name, err, "above_layer_%zu", x->found.L));
-  COH_TRY(train(x, name, &next, x->N, &features, 1, start, &t, err));
+  COH_TRY(train(x, name, &next, x->N, &features, 1, false, start, &t, err));
   x->upper = next;
   COH_TRY(extraction_take(x, t, &features, err));
   coh_trainer_destroy(t); /* it borrows the features */
@@ -322,7 +331,7 @@ static int finetune(extraction *x, coh_error *err) {
   double factor = x->found.linear ? 10 : 1;
   COH_TRY(query_loss(x, x->before, &x->loss_before, err));
   COH_TRY(save_rebuilt(x, err));
-  COH_TRY(train(x, "recovered", &x->plan, 1, x->query, factor, x->before, &t, err));
+  COH_TRY(train(x, "recovered", &x->plan, 1, x->query, factor, true, x->before, &t, err));
   add_seconds(x, t);
   COH_TRY(coh_trainer_evaluate(t, x->query, &x->loss_after, NULL, err));
   COH_TRY(gather(x, t, x->plan.P, &x->after, err));

@@ -35,8 +35,10 @@ typedef struct progress {
 } progress;
 void progress_begin(progress *, const job *, const char *title);
 void progress_epoch(progress *, const coh_train_status *);
+void progress_finish(progress *, const coh_finish_status *);
 /* Last state as a line that stays. */
 void progress_end(progress *, const coh_train_status *);
+void progress_finish_end(progress *, const coh_finish_status *);
 /* True if standard error ends on a terminal (looks through mpirun). A message written to
  * it begins with progress_clear, so that it does not stick to a progress line. */
 bool progress_on_terminal(void);
@@ -66,12 +68,22 @@ typedef struct stage {
   bool further;      /* further_training was asked for */
   uint64_t first_id; /* id of member 0: picks its random numbers */
   const char *lr;    /* name of the parameter that sets the rate: \"training.lr\" */
+  coh_finish_method finish; /* behind the last step; auto is settled by plan and data */
+  uint64_t finish_steps;
   const void
       *start; /* [N, P] on every rank, or NULL: initialise from the configuration */
 } stage;
 
-/* Trains to the end, resuming from the checkpoint if there is one. *out: the trainer, for
- * its parameters and losses; the caller destroys it. Collective. */
+/* The finish that `wish` (training.finish, extraction.finetune_finish) asks for: with
+ * weight decay, auto is none. */
+coh_finish_method job_finish(const coh_config *, int wish);
+/* Width of the job's data: that of training, or float64 where a finish follows. */
+coh_dtype job_precision(const coh_config *);
+
+/* Trains to the end, resuming from its checkpoints if there are some: first by the
+ * optimiser in training.precision (on rounded copies if dev and data are wider), then by
+ * the finish. *out: a trainer in dev's precision, for its parameters and losses; the
+ * caller destroys it. Collective. */
 int stage_train(const job *, coh_device *, const stage *, coh_trainer **out, coh_error *);
 
 #endif

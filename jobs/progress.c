@@ -53,15 +53,18 @@ void progress_begin(progress *p, const job *j, const char *title) {
   p->last = coh_seconds();
 }
 
-/* "loss 1.2e-5" or "loss best .. median .. worst .." over the members that did not fail.
- */
-static void add_losses(coh_text *line, const coh_train_status *s) {
+/* "loss 1.2e-5" or "loss best .. median .. worst .." over the members that did not fail;
+ * their losses lie `stride` bytes apart. */
+static void add_losses(coh_text *line, size_t N, const void *losses, size_t stride) {
   coh_error err;
   double *loss = NULL;
   size_t n = 0;
-  if (coh_alloc(&loss, s->N, sizeof *loss, &err)) return;
-  for (size_t i = 0; i < s->N; i++)
-    if (isfinite(s->member[i].loss)) loss[n++] = s->member[i].loss;
+  if (coh_alloc(&loss, N, sizeof *loss, &err)) return;
+  for (size_t i = 0; i < N; i++) {
+    double value;
+    memcpy(&value, (const char *)losses + i * stride, sizeof value);
+    if (isfinite(value)) loss[n++] = value;
+  }
   coh_sort(loss, n);
   if (n == 1) coh_text_add(line, "  loss %.3g", loss[0]);
   if (n > 1)
@@ -90,35 +93,87 @@ static void add_rate(coh_text *line, const coh_train_status *s) {
   coh_text_add(line, "  %.3g%s samples/s", rate, unit);
 }
 
+/* Ends the line for now, or for good. */
+static void put_line(progress *p, coh_text *line, bool last) {
+  if (line->data && p->terminal && !last && line->len >= p->columns)
+    line->data[p->columns - 1] = '\0'; /* a line that wraps could not be rewritten */
+  if (line->data && p->terminal)
+    fprintf(stderr, "\r%s\033[K%s", line->data, last ? "\n" : "");
+  else if (line->data)
+    fprintf(stderr, "%s\n", line->data);
+  fflush(stderr);
+  coh_text_free(line);
+}
+
 static void print_line(progress *p, const coh_train_status *s, bool last) {
   coh_text line = {0};
   uint64_t L = s->epoch_length;
   coh_text_add(&line, "%s  ep %llu/%llu", p->stage, (unsigned long long)(s->step / L),
                (unsigned long long)((s->end + L - 1) / L));
-  add_losses(&line, s);
+  add_losses(&line, s->N, &s->member->loss, sizeof *s->member);
   if (s->N > 1 && !last) coh_text_add(&line, "  %zu/%zu", s->active, s->N);
   add_rate(&line, s);
   if (last)
     coh_text_add(&line, "  %.1f s", s->seconds);
   else
     add_time_left(&line, s);
-  if (line.data && p->terminal && !last && line.len >= p->columns)
-    line.data[p->columns - 1] = '\0'; /* a line that wraps could not be rewritten */
-  if (line.data && p->terminal)
-    fprintf(stderr, "\r%s\033[K%s", line.data, last ? "\n" : "");
-  else if (line.data)
-    fprintf(stderr, "%s\n", line.data);
-  fflush(stderr);
-  coh_text_free(&line);
+  put_line(p, &line, last);
+}
+
+/* True if a line is due now. */
+static bool is_due(progress *p) {
+  double now = coh_seconds();
+  if (!p->on || now - p->last < (p->terminal ? terminal_seconds : log_seconds))
+    return false;
+  p->last = now;
+  return true;
 }
 
 void progress_epoch(progress *p, const coh_train_status *s) {
-  double now = coh_seconds();
-  if (!p->on || now - p->last < (p->terminal ? terminal_seconds : log_seconds)) return;
-  p->last = now;
-  print_line(p, s, false);
+  if (is_due(p)) print_line(p, s, false);
 }
 
 void progress_end(progress *p, const coh_train_status *s) {
   if (p->on) print_line(p, s, true);
+}
+
+/* ---- the finish ----------------------------------------------------------------------
+ */
+
+/* Why the members ended: "7 gradient, 3 no progress". */
+static void add_ends(coh_text *line, const coh_finish_status *s) {
+  static const char *const words[] = {"running", "gradient", "no progress", "iterations",
+                                      "failed"};
+  size_t count[COH_FINISH_FAILED + 1] = {0};
+  const char *before = "  ended: ";
+  for (size_t n = 0; n < s->N; n++) count[s->member[n].end]++;
+  for (int end = COH_FINISH_GRADIENT; end <= COH_FINISH_FAILED; end++) {
+    if (count[end] == 0) continue;
+    coh_text_add(line, "%s%zu %s", before, count[end], words[end]);
+    before = ", ";
+  }
+}
+
+static void print_finish(progress *p, const coh_finish_status *s, bool last) {
+  coh_text line = {0};
+  uint64_t most = 0;
+  for (size_t n = 0; n < s->N; n++)
+    if (s->member[n].iterations > most) most = s->member[n].iterations;
+  coh_text_add(&line, "%s  %s %llu/%llu", p->stage, coh_finish_name(s->method),
+               (unsigned long long)most, (unsigned long long)s->steps);
+  add_losses(&line, s->N, &s->member->loss, sizeof *s->member);
+  if (last)
+    add_ends(&line, s);
+  else if (s->N > 1)
+    coh_text_add(&line, "  %zu/%zu", s->active, s->N);
+  if (last) coh_text_add(&line, "  %.1f s", s->seconds);
+  put_line(p, &line, last);
+}
+
+void progress_finish(progress *p, const coh_finish_status *s) {
+  if (is_due(p)) print_finish(p, s, false);
+}
+
+void progress_finish_end(progress *p, const coh_finish_status *s) {
+  if (p->on) print_finish(p, s, true);
 }

@@ -4,29 +4,20 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "job.h"
+#include "stage.h"
 
 enum { CHECKPOINT_FORMAT = 1 };
 static const char checkpoint_kind[] = "checkpoint";
 
-/* What the hooks need. */
-typedef struct stage_run {
-  const job *job;
-  const stage *stage;
-  coh_metrics *metrics; /* rank 0 */
-  bool anew;            /* not resumed */
-  progress progress;
-} stage_run;
-
-static int stage_path(const stage *s, const char *file, char *out, coh_error *err) {
+int stage_path(const stage *s, const char *file, char *out, coh_error *err) {
   return coh_format(out, COH_PATH, err, "%s/%s", s->folder, file);
 }
 
 /* ---- hooks
  * ---------------------------------------------------------------------------------- */
 
-static int on_metric(void *ctx, uint64_t step, const char *name, size_t N,
-                     const double *values, coh_error *err) {
+int stage_metric(void *ctx, uint64_t step, const char *name, size_t N,
+                 const double *values, coh_error *err) {
   const stage_run *r = ctx;
   int rc = COH_OK;
   if (r->job->grid.rank != 0) return COH_OK;
@@ -42,42 +33,65 @@ static int on_progress(void *ctx, const coh_train_status *status, coh_error *err
   return COH_OK;
 }
 
-static bool on_stop(void *ctx) {
+bool stage_stop(void *ctx) {
   (void)ctx;
   return job_was_asked_to_stop();
 }
 
-static int save_model(const job *j, const stage *s, coh_trainer *t, coh_error *err) {
-  int rc;
-  char path[COH_PATH];
-  void *params = NULL;
-  size_t first, count;
-  coh_trainer_block(t, &first, &count);
-  COH_TRY(stage_path(s, s->model, path, err));
-  rc = coh_alloc(&params, count * s->plan.P, coh_dtype_size(s->train->dtype), err);
-  if (!rc) rc = coh_trainer_get(t, params, err);
-  COH_TRY(coh_agree(j->grid.world, rc, err));
-  if (j->grid.replica_rank > 0) count = 0;
-  COH_TRY(coh_model_save(path, j->grid.world, &s->plan, s->train->dtype, s->N, first,
-                         count, params, err));
-cleanup:
-  free(params);
+/* `count` numbers as dtype; nothing for NULL. */
+static int round_values(const void *from, coh_dtype had, coh_dtype dtype, size_t count,
+                        void *out, coh_error *err) {
+  void **to = out;
+  if (!from) return COH_OK;
+  int rc = coh_alloc(to, count, coh_dtype_size(dtype), err);
+  for (size_t i = 0; i < count && !rc; i++) coh_put(dtype, *to, i, coh_get(had, from, i));
   return rc;
 }
 
+/* In the width of what made it: a finish is of float64. */
+int stage_save_model(const stage_run *r, coh_trainer *t, coh_error *err) {
+  int rc;
+  const stage *s = r->stage;
+  char path[COH_PATH];
+  void *params = NULL, *rounded = NULL;
+  size_t first, count, P = s->plan.P;
+  coh_dtype dtype =
+      s->finish != COH_FINISH_NONE ? COH_F64 : (coh_dtype)r->job->cfg.training.precision;
+  coh_trainer_block(t, &first, &count);
+  COH_TRY(stage_path(s, s->model, path, err));
+  rc = coh_alloc(&params, count * P, coh_dtype_size(r->dtype), err);
+  if (!rc) rc = coh_trainer_get(t, params, err);
+  if (!rc) rc = round_values(params, r->dtype, dtype, count * P, &rounded, err);
+  COH_TRY(coh_agree(r->job->grid.world, rc, err));
+  if (r->job->grid.replica_rank > 0) count = 0;
+  COH_TRY(coh_model_save(path, r->job->grid.world, &s->plan, dtype, s->N, first, count,
+                         rounded, err));
+cleanup:
+  free(params);
+  free(rounded);
+  return rc;
+}
+
+int stage_write_metrics(const stage_run *r, coh_error *err) {
+  int rc = COH_OK;
+  if (r->job->grid.rank == 0) rc = coh_metrics_write(r->metrics, err);
+  return coh_agree(r->job->grid.world, rc, err);
+}
+
 /* Metrics first: rows newer than the checkpoint are cut at resume, older ones would be
- * lost. At the end the model next: a checkpoint of a finished training has its model. */
+ * lost. At the end the model next: a checkpoint of a finished training has its model,
+ * which a finish makes. */
 static int on_save(void *ctx, coh_trainer *t, coh_error *err) {
   const stage_run *r = ctx;
   const stage *s = r->stage;
-  int rc = COH_OK;
+  int rc;
   coh_archive *a = NULL;
   char path[COH_PATH];
-  if (r->job->grid.rank == 0) rc = coh_metrics_write(r->metrics, err);
-  COH_TRY(coh_agree(r->job->grid.world, rc, err));
   coh_train_status status;
+  COH_TRY(stage_write_metrics(r, err));
   coh_trainer_status(t, &status);
-  if (status.active == 0) COH_TRY(save_model(r->job, s, t, err));
+  if (status.active == 0 && s->finish == COH_FINISH_NONE)
+    COH_TRY(stage_save_model(r, t, err));
   COH_TRY(stage_path(s, s->checkpoint, path, err));
   COH_TRY(coh_archive_create(path, checkpoint_kind, CHECKPOINT_FORMAT, r->job->grid.world,
                              &a, err));
@@ -89,9 +103,6 @@ cleanup:
   coh_archive_abandon(a);
   return rc;
 }
-
-/* ---- start and end
- * ------------------------------------------------------------------------ */
 
 /* ---- metrics --------------------------------------------------------------------- */
 
@@ -124,10 +135,18 @@ cleanup:
 
 static int start_anew(const job *j, const stage *s, coh_trainer *t, coh_error *err) {
   if (!s->start) return coh_trainer_init(t, &j->cfg, s->first_id, err);
-  size_t first, count, row = s->plan.P * coh_dtype_size(s->train->dtype);
+  int rc;
+  size_t first, count, P = s->plan.P;
+  coh_dtype had = s->train->dtype, dtype = (coh_dtype)j->cfg.training.precision;
+  void *own = NULL;
   coh_trainer_block(t, &first, &count);
   if (count == 0) return COH_OK;
-  return coh_trainer_set(t, (const char *)s->start + first * row, err);
+  const char *from = (const char *)s->start + first * P * coh_dtype_size(had);
+  COH_TRY(round_values(from, had, dtype, count * P, &own, err));
+  COH_TRY(coh_trainer_set(t, own, err));
+cleanup:
+  free(own);
+  return rc;
 }
 
 static int resume(stage_run *r, const char *path, coh_trainer *t, coh_error *err) {
@@ -164,8 +183,10 @@ static int resume(stage_run *r, const char *path, coh_trainer *t, coh_error *err
                   path, s->title, (unsigned long long)status.step);
     goto cleanup;
   }
-  if (j->grid.rank == 0) coh_metrics_truncate(r->metrics, status.step);
-  if (status.active > 0 && status.step < status.end)
+  bool goes_on = status.active > 0 && status.step < status.end;
+  if (j->grid.rank == 0 && (goes_on || s->finish == COH_FINISH_NONE))
+    coh_metrics_truncate(r->metrics, status.step);
+  if (goes_on)
     coh_say(&j->sink, COH_INFO, "%s: going on at step %llu of %llu", s->title,
             (unsigned long long)status.step, (unsigned long long)status.end);
 cleanup:
@@ -175,7 +196,7 @@ cleanup:
 }
 
 /* Rank 0 looks, so that all ranks take the same way. */
-static int rank0_has(const job *j, const char *path, bool *there, coh_error *err) {
+int stage_file_is_there(const job *j, const char *path, bool *there, coh_error *err) {
   int64_t found = j->grid.rank == 0 && coh_file_exists(path);
   int rc = coh_allmax(j->grid.world, &found, err);
   *there = found != 0;
@@ -208,7 +229,7 @@ static int begin(stage_run *r, coh_trainer *t, coh_error *err) {
   bool there;
   COH_TRY(open_metrics(r, err));
   COH_TRY(stage_path(r->stage, r->stage->checkpoint, path, err));
-  COH_TRY(rank0_has(r->job, path, &there, err));
+  COH_TRY(stage_file_is_there(r->job, path, &there, err));
   r->anew = !there;
   if (there)
     COH_TRY(resume(r, path, t, err));
@@ -240,36 +261,105 @@ static int end(stage_run *r, coh_trainer *t, coh_error *err) {
   int rc;
   char path[COH_PATH];
   bool sound;
-  coh_train_status status;
-  coh_trainer_status(t, &status);
-  if (status.steps > 0) progress_end(&r->progress, &status);
   COH_TRY(stage_path(r->stage, r->stage->model, path, err));
   COH_TRY(model_is_sound(r, path, &sound, err));
-  if (status.steps == 0 && (r->anew || !sound))
-    COH_TRY(save_model(r->job, r->stage, t, err));
+  if (!r->changed && (r->anew || !sound)) COH_TRY(stage_save_model(r, t, err));
   COH_TRY(count_failed(r->job, r->stage, t, err));
 cleanup:
   return rc;
 }
+
+/* ---- the optimiser's part ---------------------------------------------------------- */
+
+/* To the last step, on data of dev's precision. */
+static int descend(stage_run *r, coh_device *dev, const coh_dataset *train,
+                   const coh_dataset *test, coh_trainer **out, coh_error *err) {
+  int rc;
+  const job *j = r->job;
+  const stage *s = r->stage;
+  coh_trainer *t = NULL;
+  coh_train_status status;
+  coh_train_hooks hooks = {.ctx = r,
+                           .metric = stage_metric,
+                           .progress = on_progress,
+                           .save = on_save,
+                           .stop = stage_stop,
+                           .save_seconds = 60 * j->cfg.experiment.checkpoint_minutes};
+  hooks.save_steps = coh_steps_value(j->cfg.experiment.checkpoint_steps,
+                                     coh_epoch_length(train->n, s->spec.batch));
+  r->dtype = train->dtype;
+  COH_TRY(coh_trainer_create(&j->grid, dev, &s->plan, s->N, train, test, &s->spec, &hooks,
+                             &t, err));
+  COH_TRY(begin(r, t, err));
+  COH_TRY(coh_trainer_run(t, err));
+  coh_trainer_status(t, &status);
+  if (status.steps > 0) progress_end(&r->progress, &status);
+  r->changed = status.steps > 0;
+  *out = t;
+  t = NULL;
+cleanup:
+  coh_trainer_destroy(t);
+  return rc;
+}
+
+/* A copy in another precision; the labels are borrowed. */
+static int round_dataset(const coh_dataset *d, coh_dtype dtype, coh_dataset *out,
+                         coh_error *err) {
+  int rc;
+  *out = *d;
+  out->dtype = dtype;
+  out->x = out->y = NULL;
+  COH_TRY(round_values(d->x, d->dtype, dtype, d->n * d->d_in, &out->x, err));
+  COH_TRY(round_values(d->y, d->dtype, dtype, d->n * d->n_out, &out->y, err));
+cleanup:
+  return rc;
+}
+
+static void free_rounded(coh_dataset *d) {
+  d->labels = NULL;
+  coh_dataset_free(d);
+}
+
+/* As descend, in training.precision; *out is of dev's again. */
+static int descend_rounded(stage_run *r, coh_device *dev, coh_trainer **out,
+                           coh_error *err) {
+  int rc;
+  const job *j = r->job;
+  const stage *s = r->stage;
+  coh_dtype dtype = (coh_dtype)j->cfg.training.precision;
+  coh_device *own = NULL;
+  coh_dataset train = {0}, test = {0};
+  coh_trainer *narrow = NULL;
+  rc = coh_device_open((coh_device_kind)j->cfg.device.kind, dtype, &own, err);
+  if (!rc) rc = round_dataset(s->train, dtype, &train, err);
+  if (!rc && s->test) rc = round_dataset(s->test, dtype, &test, err);
+  COH_TRY(coh_agree(j->grid.world, rc, err));
+  COH_TRY(descend(r, own, &train, s->test ? &test : NULL, &narrow, err));
+  COH_TRY(coh_trainer_create(&j->grid, dev, &s->plan, s->N, s->train, s->test, &s->spec,
+                             NULL, out, err));
+  COH_TRY(coh_agree(j->grid.world, coh_trainer_take(*out, narrow, err), err));
+  r->dtype = s->train->dtype;
+cleanup:
+  coh_trainer_destroy(narrow);
+  coh_device_close(own);
+  free_rounded(&train);
+  free_rounded(&test);
+  return rc;
+}
+
+/* ---- all of it --------------------------------------------------------------------- */
 
 int stage_train(const job *j, coh_device *dev, const stage *s, coh_trainer **out,
                 coh_error *err) {
   int rc;
   coh_trainer *t = NULL;
   stage_run r = {.job = j, .stage = s};
-  coh_train_hooks hooks = {.ctx = &r,
-                           .metric = on_metric,
-                           .progress = on_progress,
-                           .save = on_save,
-                           .stop = on_stop,
-                           .save_seconds = 60 * j->cfg.experiment.checkpoint_minutes};
-  hooks.save_steps = coh_steps_value(j->cfg.experiment.checkpoint_steps,
-                                     coh_epoch_length(s->train->n, s->spec.batch));
   *out = NULL;
-  COH_TRY(coh_trainer_create(&j->grid, dev, &s->plan, s->N, s->train, s->test, &s->spec,
-                             &hooks, &t, err));
-  COH_TRY(begin(&r, t, err));
-  COH_TRY(coh_trainer_run(t, err));
+  if (s->train->dtype == (coh_dtype)j->cfg.training.precision)
+    COH_TRY(descend(&r, dev, s->train, s->test, &t, err));
+  else
+    COH_TRY(descend_rounded(&r, dev, &t, err));
+  COH_TRY(stage_finish(&r, t, err));
   COH_TRY(end(&r, t, err));
   *out = t;
   t = NULL;

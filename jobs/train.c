@@ -24,7 +24,7 @@ static void training_free(training *t) {
 static int load_data(const job *j, training *t, coh_error *err) {
   int rc;
   const coh_config *cfg = &j->cfg;
-  coh_dtype dtype = (coh_dtype)cfg->training.precision;
+  coh_dtype dtype = job_precision(cfg);
   char root[COH_PATH] = "";
   if (cfg->dataset.root[0])
     COH_TRY(coh_config_path(cfg, cfg->dataset.root, root, sizeof root, err));
@@ -40,7 +40,7 @@ cleanup:
 static int prepare(const job *j, training *t, coh_error *err) {
   int rc;
   const coh_config *cfg = &j->cfg;
-  coh_dtype dtype = (coh_dtype)cfg->training.precision;
+  coh_dtype dtype = job_precision(cfg);
   size_t members;
   COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind, dtype, &t->dev, err));
   COH_TRY(load_data(j, t, err));
@@ -160,7 +160,9 @@ int run_train_job(job *j, const char *title, bool wait, char model[COH_PATH],
              .test = &t.test,
              .spec = t.spec,
              .lr = "training.lr",
-             .further = j->cfg.training.further_training[0] != '\0'};
+             .further = j->cfg.training.further_training[0] != '\0',
+             .finish = job_finish(&j->cfg, j->cfg.training.finish),
+             .finish_steps = (uint64_t)j->cfg.training.finish_steps};
   COH_TRY(stage_train(j, t.dev, &s, &trainer, err));
   COH_TRY(finish(&r, title, &t, trainer, err));
 cleanup:

@@ -40,6 +40,9 @@ typedef enum coh_loss { COH_LOSS_AUTO, COH_CROSS_ENTROPY, COH_MSE } coh_loss;
 typedef enum coh_plateau {
   COH_PLATEAU_NONE, COH_PLATEAU_SHARED, COH_PLATEAU_MEMBER
 } coh_plateau;
+typedef enum coh_finish_method {
+  COH_FINISH_NONE, COH_FINISH_LBFGS, COH_FINISH_LM, COH_FINISH_AUTO
+} coh_finish_method;
 typedef enum coh_act {
   COH_RELU, COH_LEAKY_RELU, COH_SOFTPLUS, COH_GELU, COH_SILU,
   COH_TANH, COH_IDENTITY, COH_SIGMOID, COH_G
@@ -122,6 +125,9 @@ typedef struct coh_config {
     int precision;                 /* coh_dtype; choices float32, float64 */
     coh_steps evaluate_every;      /* loss and accuracy over the whole set; 0ep = start
                                       and end only */
+    int finish;                    /* coh_finish_method, behind the last step */
+    int64_t finish_steps;          /* iterations at most */
+    double finish_tolerance;       /* it ends at this norm of the gradient */
   } training;
   struct {
     char config[COH_CFG_TEXT];     /* INI of a train job: trained first if not yet done */
@@ -137,6 +143,8 @@ typedef struct coh_config {
     char mask[COH_CFG_TEXT];       /* none | auto | a .npy/.h5 file of d_in booleans */
     coh_steps finetune_steps;      /* students' upper layers, and the final network */
     double finetune_lr;
+    int finetune_finish;           /* coh_finish_method of the final network */
+    int64_t finetune_finish_steps; /* iterations at most */
   } extraction;
   struct {
     int64_t replicas;              /* ranks that share each student's batch */

@@ -96,6 +96,9 @@ typedef struct coh_device_ops {
   /* db[n, o] = sum_b dz[n, b, o] */
   int (*bias_grad)(coh_device *, size_t N, size_t B, size_t O, const void *dz, void *db,
                    size_t stride_db, coh_error *);
+  /* c[b * ldc + i * O + o] = a[b, i] dz[b, o]: of each row the gradient of a weight */
+  int (*outer)(coh_device *, size_t B, size_t I, size_t O, const void *a, const void *dz,
+               void *c, size_t ldc, coh_error *);
 
   /* Both losses: out [N,B,O] predictions, dout [N,B,O] gets the gradient times `scale`,
    * or is NULL; loss (device double [N]) is added the SUM over the B rows (not the mean).

@@ -128,4 +128,92 @@ int coh_trainer_save(coh_trainer *, coh_archive *, coh_error *);
  * go on (further_training). */
 int coh_trainer_restore(coh_trainer *, coh_archive *, bool further, coh_error *);
 
+/* Makes `to`, a trainer of the same members on the same grid but maybe of another
+ * precision, what `from` is at its end: parameters, member states, step. */
+int coh_trainer_take(coh_trainer *to, coh_trainer *from, coh_error *);
+
+/* ---- the finish: second-order descent on the whole set ------------------------------
+ *
+ *   coh_finisher_create(trainer, &spec, &hooks, &f, &err);
+ *   coh_finisher_run(f, &err);       the trainer now holds the lowest points found
+ *
+ * Every member descends from where it is to a minimum of its mean loss over the training
+ * set, in float64, by itself: what it does depends on no other member and on no rank.
+ * Replicas share the rows of the set and agree on every number. Members that failed stay
+ * as they are.
+ *   lbfgs  limited-memory BFGS, two-loop recursion over 20 pairs (Nocedal & Wright,
+ *          "Numerical Optimization", 2006, algorithm 7.4). Line search for the weak Wolfe
+ *          conditions by bracketing (Lewis & Overton, Math. Program. 141, 2013), with
+ *          cubic steps inside the bracket and the approximate condition of Hager & Zhang
+ *          (SIAM J. Optim. 16, 2005) where the loss is down to rounding. All members are
+ *          evaluated at once, each at its own trial point.
+ *   lm     Levenberg-Marquardt for mean square errors: normal equations, Cholesky, the
+ *          damping of Nielsen (IMM-REP-1999-05; Madsen, Nielsen & Tingleff, "Methods for
+ *          Non-Linear Least Squares Problems", 2004). One member after the other.
+ */
+typedef struct coh_finish_spec {
+  coh_finish_method method; /* lbfgs or lm */
+  uint64_t steps;           /* iterations (accepted steps) at most */
+  double tolerance;         /* Euclidean norm of the gradient of the mean loss */
+} coh_finish_spec;
+
+/* What `wish` comes to: auto is lm for mse where P <= 2000 and n O P^2 <= 2e11 (seconds a
+ * step), else lbfgs. COH_EUSAGE for lm with another loss than mse. */
+int coh_finish_choose(coh_finish_method wish, coh_loss, const coh_plan *, size_t n,
+                      coh_finish_method *out, coh_error *);
+const char *coh_finish_name(coh_finish_method);
+
+typedef enum coh_finish_end {
+  COH_FINISH_RUNS,
+  COH_FINISH_GRADIENT, /* the gradient's norm is within the tolerance */
+  COH_FINISH_STALLED,  /* no step lowers the loss any more, or hardly */
+  COH_FINISH_STEPS,    /* all iterations made */
+  COH_FINISH_FAILED    /* the loss was not finite to begin with */
+} coh_finish_end;
+
+typedef struct coh_finish_member {
+  int end;             /* coh_finish_end */
+  uint64_t iterations; /* accepted steps */
+  double loss;         /* mean loss over the set; NaN before the first evaluation */
+  double gradient;     /* norm of its gradient */
+} coh_finish_member;
+
+typedef struct coh_finisher coh_finisher;
+
+typedef struct coh_finish_status {
+  coh_finish_method method;
+  uint64_t round;  /* evaluations of the set (lbfgs) or iterations (lm) so far */
+  uint64_t rounds; /* of them in this process */
+  uint64_t steps;  /* of the spec */
+  size_t N, active;
+  const coh_finish_member *member; /* [N], the same on every rank */
+  double seconds;                  /* spent in this process */
+} coh_finish_status;
+
+/* As coh_train_hooks. Metrics at trainer step + round: train_loss and gradient_norm at
+ * the start, now and then, and at the end; finish_end (coh_finish_end) and
+ * finish_iterations at the end. */
+typedef struct coh_finish_hooks {
+  void *ctx;
+  int (*metric)(void *ctx, uint64_t step, const char *name, size_t N,
+                const double *values, coh_error *);
+  int (*progress)(void *ctx, const coh_finish_status *, coh_error *);
+  int (*save)(void *ctx, coh_finisher *, coh_error *); /* coh_finisher_save */
+  bool (*stop)(void *ctx);
+  double save_seconds; /* 0 = not by time */
+  uint64_t save_steps; /* rounds; 0 = not by rounds */
+} coh_finish_hooks;
+
+/* Borrows the trainer, which must be of float64 (COH_EBUG). Collective, as all below. */
+int coh_finisher_create(coh_trainer *, const coh_finish_spec *, const coh_finish_hooks *,
+                        coh_finisher **out, coh_error *);
+void coh_finisher_destroy(coh_finisher *);
+/* To the end, which is put into the trainer; COH_ESTOP after a checkpoint if asked to
+ * stop. */
+int coh_finisher_run(coh_finisher *, coh_error *);
+void coh_finisher_status(const coh_finisher *, coh_finish_status *);
+/* All that is needed to go on, bit for bit, on any later grid without replicas. */
+int coh_finisher_save(coh_finisher *, coh_archive *, coh_error *);
+int coh_finisher_restore(coh_finisher *, coh_archive *, coh_error *);
+
 #endif

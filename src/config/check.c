@@ -72,6 +72,21 @@ static int check_schedule(const check *c) {
   return COH_OK;
 }
 
+static bool is_explicit(int finish) {
+  return finish == COH_FINISH_LBFGS || finish == COH_FINISH_LM;
+}
+
+static int check_finish(const check *c) {
+  bool decays = c->cfg->training.weight_decay > 0;
+  bool extracts = c->cfg->experiment.job == COH_JOB_EXTRACT;
+  REFUSE_IF(decays && is_explicit(c->cfg->training.finish), training, finish,
+            "a finish lowers the loss alone, so it excludes training.weight_decay");
+  REFUSE_IF(decays && extracts && is_explicit(c->cfg->extraction.finetune_finish),
+            extraction, finetune_finish,
+            "a finish lowers the loss alone, so it excludes training.weight_decay");
+  return COH_OK;
+}
+
 static int check_training(const check *c) {
   const char *further = c->cfg->training.further_training;
   coh_steps steps;
@@ -86,7 +101,8 @@ static int check_training(const check *c) {
             "only training.optimizer = sgd has a momentum");
   REFUSE_IF(adam && c->cfg->training.nesterov_momentum > 0, training, nesterov_momentum,
             "only training.optimizer = sgd has a momentum");
-  return check_schedule(c);
+  int rc = check_finish(c);
+  return rc ? rc : check_schedule(c);
 }
 
 static int check_experiment(const check *c) {

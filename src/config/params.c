@@ -41,6 +41,8 @@
 #define EXTRACT (1U << COH_JOB_EXTRACT)
 #define BOTH    (TRAIN | EXTRACT)
 
+#define FINISHES ONE_OF("none", "lbfgs", "lm", "auto")
+
 #define SEED_MAX  0x1p53 /* whole numbers that a double holds exactly */
 #define COUNT_MAX 1e9
 
@@ -204,6 +206,16 @@ static const coh_param params[] = {
   PARAM(training, evaluate_every, NONE, BOTH,
         "Steps between two evaluations on the whole set; 0ep for start and end only.",
         DEFS("1ep", "100ep")),
+  PARAM(training, finish, RUN, BOTH,
+        "Second-order descent in float64 on the whole set, behind the last step: "
+        "L-BFGS, Levenberg-Marquardt (mse only), or auto for the latter where networks "
+        "and data are small enough; auto with weight decay is none.",
+        DEF("none"), FINISHES),
+  PARAM(training, finish_steps, RUN, BOTH, "Iterations of the finish at most.",
+        DEF("1000"), RANGE(1, COUNT_MAX)),
+  PARAM(training, finish_tolerance, RUN, BOTH,
+        "Norm of the gradient at which a finish ends.",
+        DEF("1e-15"), RANGE(0, INFINITY)),
 
   /* ---- teacher ---- */
   PATH(teacher, config, NONE, EXTRACT,
@@ -253,6 +265,12 @@ static const coh_param params[] = {
         DEF("5000ep")),
   PARAM(extraction, finetune_lr, CLUSTERING, EXTRACT, "Learning rate of that training.",
         DEF("1e-4"), ABOVE(0, INFINITY)),
+  PARAM(extraction, finetune_finish, CLUSTERING, EXTRACT,
+        "Second-order descent of the final network, as training.finish.",
+        DEF("auto"), FINISHES),
+  PARAM(extraction, finetune_finish_steps, CLUSTERING, EXTRACT,
+        "Iterations of that descent at most.",
+        DEF("1000"), RANGE(1, COUNT_MAX)),
 
   /* ---- ranks, device ---- */
   PARAM(ranks, replicas, NONE, BOTH, "MPI ranks that share the batch of each network.",

@@ -167,6 +167,15 @@ static int cpu_bias_grad(coh_device *dev, size_t N, size_t B, size_t O, const vo
   return COH_OK;
 }
 
+static int cpu_outer(coh_device *dev, size_t B, size_t I, size_t O, const void *a,
+                     const void *dz, void *c, size_t ldc, coh_error *err) {
+  (void)err;
+  unsigned mode = arithmetic_begin();
+  cpu_of(dev)->kernels->outer(B, I, O, a, dz, c, ldc);
+  arithmetic_end(mode);
+  return COH_OK;
+}
+
 static int cpu_mse(coh_device *dev, size_t N, size_t B, size_t O, const void *out,
                    const void *y, double scale, void *dout, double *loss,
                    coh_error *err) {
@@ -225,6 +234,7 @@ static const coh_device_ops cpu_ops = {.name = "cpu",
                                        .bias_act = cpu_bias_act,
                                        .act_grad = cpu_act_grad,
                                        .bias_grad = cpu_bias_grad,
+                                       .outer = cpu_outer,
                                        .mse = cpu_mse,
                                        .cross_entropy = cpu_cross_entropy,
                                        .step = cpu_step};

@@ -115,6 +115,23 @@ static void K(bias_grad)(size_t B, size_t O, const void *dz, void *db) {
   }
 }
 
+static void K(outer)(size_t B, size_t I, size_t O, const void *a, const void *dz, void *c,
+                     size_t ldc) {
+  for (size_t b = 0; b < B; b++) {
+    const REAL *left = (const REAL *)a + b * I, *right = (const REAL *)dz + b * O;
+    REAL *to = (REAL *)c + b * ldc;
+    if (O == 1) {
+#pragma omp simd
+      for (size_t i = 0; i < I; i++) to[i] = left[i] * right[0];
+      continue;
+    }
+    for (size_t i = 0; i < I; i++, to += O) {
+#pragma omp simd
+      for (size_t o = 0; o < O; o++) to[o] = left[i] * right[o];
+    }
+  }
+}
+
 /* Squared errors go into 16 sums, element i into sum i mod 16. */
 static double K(mse)(size_t B, size_t O, const void *out, const void *y, double scale,
                      void *dout) {

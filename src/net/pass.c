@@ -257,6 +257,43 @@ cleanup:
   return rc;
 }
 
+/* ---- gradients of single rows ---------------------------------------------------- */
+
+static int layer_rows(const coh_ensemble *e, const coh_workspace *w, size_t l, size_t B,
+                      const void *x, const void *dz, void *rows, coh_error *err) {
+  const coh_layer *layer = &e->plan.layer[l];
+  const coh_device_ops *ops = e->dev->ops;
+  size_t stride, P = e->plan.P, out = layer->out;
+  int rc;
+  const void *a = source(w, l, B, x, 0, &stride);
+  COH_TRY(ops->outer(e->dev, B, layer->in, out, a, dz, at(e, rows, layer->w), P, err));
+  COH_TRY(ops->bias_grad(e->dev, B, 1, out, dz, at(e, rows, layer->b), P, err));
+  for (size_t from = layer->skip ? l : 0; from-- > 0;) {
+    a = source(w, from, B, x, 0, &stride);
+    COH_TRY(ops->outer(e->dev, B, e->plan.layer[from].in, out, a, dz,
+                       at(e, rows, skip_offset(&e->plan, l, from)), P, err));
+  }
+cleanup:
+  return rc;
+}
+
+int coh_backward_rows(coh_ensemble *e, coh_workspace *w, size_t B, const void *x,
+                      const void *dout, void *rows, coh_error *err) {
+  int rc;
+  COH_TRY(check_room(e, w, B, 0, err));
+  if (e->N != 1 || w->kept_N != 1 || w->kept_B != B)
+    COH_TRY(
+        coh_fail(err, COH_EBUG, "rows of a backward without a forward of one network"));
+  const void *dz[COH_MAX_LAYERS];
+  for (size_t l = e->plan.L; l-- > 0;) {
+    dz[l] = l + 1 < e->plan.L ? w->dz[l] : dout;
+    if (l + 1 < e->plan.L) COH_TRY(hidden_grad(e, w, l, B, dz, err));
+    COH_TRY(layer_rows(e, w, l, B, x, dz[l], rows, err));
+  }
+cleanup:
+  return rc;
+}
+
 /* ---- features of one network ----------------------------------------------------- */
 
 enum { CHUNK = 1024 };

@@ -44,6 +44,21 @@ int coh_trainer_set_rows(coh_trainer *t, int which, const void *host, coh_error 
   return t->dev->ops->upload(t->dev, device, host, t->count * row, err);
 }
 
+int coh_trainer_put_rows(coh_trainer *t, const void *host, coh_error *err) {
+  int rc = COH_OK;
+  size_t row = t->plan.P * coh_dtype_size(t->dev->dtype), N = coh_trainer_present(t);
+  char *present = NULL;
+  if (t->gone.params) memcpy(t->gone.params, host, t->count * row);
+  if (N == 0) return COH_OK;
+  COH_TRY(coh_alloc(&present, N, row, err));
+  for (size_t i = 0; i < N; i++)
+    memcpy(present + i * row, (const char *)host + t->slot[i] * row, row);
+  COH_TRY(t->dev->ops->upload(t->dev, t->ens->params, present, N * row, err));
+cleanup:
+  free(present);
+  return rc;
+}
+
 int coh_trainer_get(coh_trainer *t, void *params, coh_error *err) {
   return coh_trainer_rows(t, 0, params, err);
 }
@@ -61,6 +76,28 @@ int coh_trainer_gather(coh_trainer *t, void *all, coh_error *err) {
   COH_TRY(coh_grid_gather_rows(t->grid, t->N, row, local, all, err));
 cleanup:
   free(local);
+  return rc;
+}
+
+int coh_trainer_take(coh_trainer *to, coh_trainer *from, coh_error *err) {
+  int rc;
+  size_t elements = from->count * from->plan.P;
+  void *had = NULL, *has = NULL;
+  if (to->N != from->N || to->plan.P != from->plan.P || to->count != from->count)
+    return coh_fail(err, COH_EBUG, "trainers of different members");
+  COH_TRY(coh_alloc(&had, elements, coh_dtype_size(from->dev->dtype), err));
+  COH_TRY(coh_alloc(&has, elements, coh_dtype_size(to->dev->dtype), err));
+  COH_TRY(coh_trainer_get(from, had, err));
+  for (size_t i = 0; i < elements; i++)
+    coh_put(to->dev->dtype, has, i, coh_get(from->dev->dtype, had, i));
+  COH_TRY(coh_trainer_put_rows(to, has, err));
+  memcpy(to->member, from->member, to->N * sizeof *to->member);
+  to->step = from->step;
+  to->spent = from->spent;
+  to->started = from->started;
+cleanup:
+  free(had);
+  free(has);
   return rc;
 }
 

@@ -86,5 +86,7 @@ int coh_trainer_step(coh_trainer *, coh_error *);
  * = 0 params, 1 first moment, 2 second moment; host [count, P]. */
 int coh_trainer_rows(coh_trainer *, int which, void *host, coh_error *);
 int coh_trainer_set_rows(coh_trainer *, int which, const void *host, coh_error *);
+/* New parameters [count, P] for the whole block, members that ended included. */
+int coh_trainer_put_rows(coh_trainer *, const void *host, coh_error *);
 
 #endif

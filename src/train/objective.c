@@ -1,0 +1,111 @@
+/* objective.c - mean loss and its gradient over the whole training set, of several points
+ * at once, in chunks of rows. Chunks and their order depend on the set alone, so that a
+ * point's numbers do not depend on its neighbours. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/finish.h"
+
+/* Rows of one pass: a chunk of inputs stays in the second-level cache. */
+enum { CHUNK = 512 };
+static const size_t workspace_bytes = (size_t)256 << 20;
+
+/* Members that one pass takes: as many as fit the workspace. */
+static size_t group_of(const coh_trainer *t) {
+  size_t one = coh_workspace_bytes(&t->plan, COH_F64, 1, CHUNK, true);
+  size_t fits = workspace_bytes / one;
+  if (fits < 1) fits = 1;
+  return fits < t->count ? fits : t->count;
+}
+
+int coh_objective_create(coh_trainer *t, coh_objective *o, coh_error *err) {
+  int rc;
+  coh_device *dev = t->dev;
+  size_t bytes = t->count * t->plan.P * sizeof(double);
+  *o = (coh_objective){.t = t, .group = group_of(t)};
+  coh_grid_rows(t->grid, t->train.host->n, &o->first, &o->rows);
+  COH_TRY(coh_ensemble_create(&t->plan, dev, t->count, &o->ens, err));
+  COH_TRY(coh_workspace_create(&t->plan, dev, o->group, CHUNK, true, &o->work, err));
+  COH_TRY(dev->ops->alloc(dev, bytes, &o->sum, err));
+  COH_TRY(dev->ops->alloc(dev, t->count * sizeof(double), (void **)&o->loss, err));
+  COH_TRY(coh_alloc(&o->rate, o->group, sizeof *o->rate, err));
+  COH_TRY(coh_alloc(&o->zero, o->group, sizeof *o->zero, err));
+  for (size_t i = 0; i < o->group; i++) o->rate[i] = -1;
+cleanup:
+  return rc;
+}
+
+void coh_objective_destroy(coh_objective *o) {
+  if (!o->t) return;
+  coh_workspace_destroy(o->work);
+  coh_ensemble_destroy(o->ens);
+  o->t->dev->ops->free(o->t->dev, o->sum);
+  o->t->dev->ops->free(o->t->dev, o->loss);
+  free(o->rate);
+  free(o->zero);
+  *o = (coh_objective){0};
+}
+
+/* sum += gradients of the group: a step of plain descent at rate -1. */
+static int add_gradients(const coh_objective *o, const coh_ensemble *group, void *sum,
+                         coh_error *err) {
+  coh_step_args a = {.kind = COH_SGD,
+                     .t = 1,
+                     .N = group->N,
+                     .P = group->plan.P,
+                     .lr = o->rate,
+                     .wd = o->zero,
+                     .w = sum,
+                     .g = group->grads};
+  return group->dev->ops->step(group->dev, &a, err);
+}
+
+/* Rows [at, at + rows) for members first, first + 1, ... of the ensemble. */
+static int pass(coh_objective *o, size_t first, size_t members, size_t at, size_t rows,
+                coh_error *err) {
+  int rc;
+  coh_trainer *t = o->t;
+  const coh_device_ops *ops = t->dev->ops;
+  size_t P = t->plan.P, O = t->plan.n_out;
+  const double *x = (const double *)t->train.x + at * t->plan.d_in;
+  double scale = 1.0 / (double)t->train.host->n;
+  coh_ensemble group = *o->ens;
+  group.N = members;
+  group.params = (double *)o->ens->params + first * P;
+  group.grads = (double *)o->ens->grads + first * P;
+  void *out, *dout = coh_workspace_dout(o->work);
+  COH_TRY(coh_forward(&group, o->work, rows, x, 0, true, &out, err));
+  if (t->spec.loss == COH_MSE)
+    COH_TRY(ops->mse(t->dev, members, rows, O, out, (double *)t->train.y + at * O, scale,
+                     dout, o->loss + first, err));
+  else
+    COH_TRY(ops->cross_entropy(t->dev, members, rows, O, out, t->train.labels + at, scale,
+                               dout, o->loss + first, NULL, err));
+  COH_TRY(coh_backward(&group, o->work, rows, x, 0, dout, err));
+  COH_TRY(add_gradients(o, &group, (double *)o->sum + first * P, err));
+cleanup:
+  return rc;
+}
+
+int coh_objective_eval(coh_objective *o, size_t N, const double *x, double *loss,
+                       double *grad, coh_error *err) {
+  int rc;
+  coh_trainer *t = o->t;
+  const coh_device_ops *ops = t->dev->ops;
+  size_t bytes = N * t->plan.P * sizeof(double);
+  COH_TRY(ops->upload(t->dev, o->ens->params, x, bytes, err));
+  COH_TRY(ops->zero(t->dev, o->sum, bytes, err));
+  COH_TRY(ops->zero(t->dev, o->loss, N * sizeof *loss, err));
+  for (size_t at = o->first; at < o->first + o->rows; at += CHUNK) {
+    size_t left = o->first + o->rows - at, rows = left < CHUNK ? left : CHUNK;
+    for (size_t i = 0; i < N; i += o->group)
+      COH_TRY(pass(o, i, N - i < o->group ? N - i : o->group, at, rows, err));
+  }
+  COH_TRY(coh_reducer_sum(t->reducer, COH_F64, N, o->loss, err));
+  COH_TRY(coh_reducer_sum(t->reducer, COH_F64, N * t->plan.P, o->sum, err));
+  COH_TRY(ops->download(t->dev, loss, o->loss, N * sizeof *loss, err));
+  COH_TRY(ops->download(t->dev, grad, o->sum, bytes, err));
+  for (size_t i = 0; i < N; i++) loss[i] /= (double)t->train.host->n;
+cleanup:
+  return rc;
+}
