@@ -96,7 +96,8 @@ typedef struct coh_device_ops {
   /* db[n, o] = sum_b dz[n, b, o] */
   int (*bias_grad)(coh_device *, size_t N, size_t B, size_t O, const void *dz, void *db,
                    size_t stride_db, coh_error *);
-  /* c[b * ldc + i * O + o] = a[b, i] dz[b, o]: of each row the gradient of a weight */
+  /* c[b * ldc + i * O + o] = a[b, i] dz[b, o]: of each row the gradient of a weight; a
+   * NULL (I = 1): ones, for that of a bias */
   int (*outer)(coh_device *, size_t B, size_t I, size_t O, const void *a, const void *dz,
                void *c, size_t ldc, coh_error *);
 

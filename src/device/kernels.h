@@ -14,7 +14,7 @@ typedef struct coh_kernels {
   void (*bias_act)(coh_act, size_t B, size_t O, const void *bias, void *z, void *deriv);
   void (*multiply)(size_t count, void *dz, const void *deriv);     /* dz *= deriv */
   void (*bias_grad)(size_t B, size_t O, const void *dz, void *db); /* column sums */
-  /* c[b * ldc + i * O + o] = a[b, i] dz[b, o] */
+  /* c[b * ldc + i * O + o] = a[b, i] dz[b, o]; a NULL: 1 for I = 1 */
   void (*outer)(size_t B, size_t I, size_t O, const void *a, const void *dz, void *c,
                 size_t ldc);
   /* Both return the loss summed over rows; dout may be NULL. */

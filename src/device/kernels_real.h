@@ -117,8 +117,10 @@ static void K(bias_grad)(size_t B, size_t O, const void *dz, void *db) {
 
 static void K(outer)(size_t B, size_t I, size_t O, const void *a, const void *dz, void *c,
                      size_t ldc) {
+  const REAL one = 1;
   for (size_t b = 0; b < B; b++) {
-    const REAL *left = (const REAL *)a + b * I, *right = (const REAL *)dz + b * O;
+    const REAL *left = a ? (const REAL *)a + b * I : &one;
+    const REAL *right = (const REAL *)dz + b * O;
     REAL *to = (REAL *)c + b * ldc;
     if (O == 1) {
 #pragma omp simd

@@ -267,7 +267,7 @@ static int layer_rows(const coh_ensemble *e, const coh_workspace *w, size_t l, s
   int rc;
   const void *a = source(w, l, B, x, 0, &stride);
   COH_TRY(ops->outer(e->dev, B, layer->in, out, a, dz, at(e, rows, layer->w), P, err));
-  COH_TRY(ops->bias_grad(e->dev, B, 1, out, dz, at(e, rows, layer->b), P, err));
+  COH_TRY(ops->outer(e->dev, B, 1, out, NULL, dz, at(e, rows, layer->b), P, err));
   for (size_t from = layer->skip ? l : 0; from-- > 0;) {
     a = source(w, from, B, x, 0, &stride);
     COH_TRY(ops->outer(e->dev, B, e->plan.layer[from].in, out, a, dz,
