@@ -637,6 +637,18 @@ static void test_errors_of_the_teacher(void **state) {
                  "networks");
 }
 
+static void test_errors_of_finish_together(void **state) {
+  (void)state;
+  assert_refused(TRAIN "[training]\nweight_decay = 1e-4\nfinish = lbfgs\n",
+                 "x.ini:9: training.finish = \"lbfgs\": a finish lowers the loss alone, "
+                 "so it excludes training.weight_decay");
+  assert_refused(EXTRACT "[training]\nweight_decay = 1e-4\n[extraction]\n"
+                         "finetune_finish = lm\n",
+                 "x.ini:12: extraction.finetune_finish = \"lm\": a finish lowers the loss "
+                 "alone, so it excludes training.weight_decay");
+  loaded(EXTRACT "[training]\nweight_decay = 1e-4\nfinish = auto\n");
+}
+
 static void test_errors_of_extraction_together(void **state) {
   (void)state;
   assert_refused(EXTRACT "[extraction]\ncut = count\n",
@@ -887,7 +899,8 @@ static void test_show_with_every_parameter_changed(void **state) {
       "teacher.seed=0",        "query.datagen=file+grid",
       "query.file=q.npz",      "extraction.cut=count",
       "extraction.mask=m.npy", "training.optimizer=sgd",
-      "training.plateau=none", "training.further_training=9ep"};
+      "training.plateau=none", "training.further_training=9ep",
+      "training.finish=auto",  "extraction.finetune_finish=none"};
   for (size_t i = 0; i < sizeof mend / sizeof *mend; i++)
     assert_int_equal(coh_config_set(&cfg, mend[i], &err), COH_OK);
   assert_show_is_stable(&cfg);
@@ -1081,6 +1094,7 @@ int main(void) {
       cmocka_unit_test(test_errors_of_missing_values),
       cmocka_unit_test(test_errors_of_training_together),
       cmocka_unit_test(test_errors_of_the_teacher),
+      cmocka_unit_test(test_errors_of_finish_together),
       cmocka_unit_test(test_errors_of_extraction_together),
       cmocka_unit_test(test_check_of_a_changed_configuration),
       cmocka_unit_test(test_the_table_is_sound),

@@ -456,6 +456,39 @@ static void check_bias_grad(coh_device *dev, size_t N, size_t B, size_t O) {
   array_free(&dz), array_free(&by), array_free(&db), array_free(&before);
 }
 
+/* a NULL: that of a bias. */
+static void check_outer(coh_device *dev, size_t B, size_t I, size_t O, bool bias) {
+  coh_error err;
+  size_t ldc = I * O + pick(0, 5);
+  array a = array_random(dev->dtype, B * I, pick(0, 3), -1, 1);
+  array dz = array_random(dev->dtype, B * O, pick(0, 3), -1, 1);
+  array c = array_make(dev->dtype, (B - 1) * ldc + I * O, pick(0, 3));
+  const void *left = bias ? NULL : a.data;
+  ok(dev->ops->outer(dev, B, I, O, left, dz.data, c.data, ldc, &err), &err);
+  for (size_t b = 0; b < B; b++)
+    for (size_t i = 0; i < I * O; i++) {
+      double want = get(&dz, b * O + i % O);
+      if (!bias) want *= get(&a, b * I + i / O);
+      if (dev->dtype == COH_F32) want = (double)(float)want;
+      assert_true(get(&c, b * ldc + i) == want);
+    }
+  array_free(&a), array_free(&dz), array_free(&c);
+}
+
+static void outer_sizes(coh_device *dev) {
+  for (size_t v = 1; v <= MOST; v++) {
+    check_outer(dev, pick(1, 4), v, pick(1, MOST), false);
+    check_outer(dev, pick(1, 4), pick(1, MOST), v, false);
+    check_outer(dev, pick(1, 4), v, 1, false);
+    check_outer(dev, pick(1, 4), 1, v, true);
+  }
+}
+
+static void test_outer(void **state) {
+  (void)state;
+  on_every_device(outer_sizes);
+}
+
 static void bias_sizes(coh_device *dev) {
   for (size_t v = 1; v <= MOST; v++) {
     check_bias_act(dev, pick(1, 4), v, pick(1, MOST));
@@ -838,6 +871,7 @@ int main(void) {
                                      cmocka_unit_test(test_activation_accuracy),
                                      cmocka_unit_test(test_activation_limits),
                                      cmocka_unit_test(test_activation_positions),
+                                     cmocka_unit_test(test_outer),
                                      cmocka_unit_test(test_bias),
                                      cmocka_unit_test(test_losses),
                                      cmocka_unit_test(test_loss_faults),

@@ -108,7 +108,7 @@ void coh_finisher_destroy(coh_finisher *f) {
 
 /* ---- members --------------------------------------------------------------------- */
 
-bool coh_finish_ends(coh_finisher *f, size_t i, uint64_t mark_every) {
+bool coh_finish_ends(coh_finisher *f, size_t i, coh_mark mark) {
   coh_finish_member *m = coh_finish_of(f, i);
   coh_descent *v = &f->descent[i];
   const double *g = f->g + i * f->P;
@@ -117,8 +117,8 @@ bool coh_finish_ends(coh_finisher *f, size_t i, uint64_t mark_every) {
     m->end = COH_FINISH_GRADIENT;
   else if (m->iterations >= f->spec.steps)
     m->end = COH_FINISH_STEPS;
-  else if (m->iterations >= v->marked + mark_every) {
-    if (!(m->loss < v->mark * (1 - coh_least_fall))) m->end = COH_FINISH_STALLED;
+  else if (m->iterations >= v->marked + mark.every) {
+    if (!(m->loss < v->mark * (1 - mark.least))) m->end = COH_FINISH_STALLED;
     v->mark = m->loss;
     v->marked = m->iterations;
   }
@@ -136,7 +136,7 @@ static int start(coh_finisher *f, coh_error *err) {
     m->loss = f->descent[i].mark = loss[i];
     if (!isfinite(loss[i]) || !isfinite(coh_dot(f->P, f->g + i * f->P, f->g + i * f->P)))
       m->end = COH_FINISH_FAILED;
-    if (m->end == COH_FINISH_RUNS) coh_finish_ends(f, i, UINT64_MAX / 2);
+    if (m->end == COH_FINISH_RUNS) coh_finish_ends(f, i, (coh_mark){1, 0});
   }
 cleanup:
   return rc;

@@ -66,9 +66,11 @@ static inline void coh_axpy(size_t n, double a, const double *x, double *y) {
 
 /* ---- the finisher ---------------------------------------------------------------- */
 
-/* What "hardly" means: over so many iterations the loss fell by less than this. */
-enum { COH_MARK_LBFGS = 50, COH_MARK_LM = 20 };
-static const double coh_least_fall = 1e-6;
+/* What "hardly" means: the loss fell by less than this fraction over so many steps. */
+typedef struct coh_mark {
+  uint64_t every;
+  double least;
+} coh_mark;
 
 /* A method's own state of one member, saved as a row of reals and one of integers. */
 enum { COH_FINISH_REALS = 11, COH_FINISH_INTS = 6 };
@@ -121,7 +123,7 @@ static inline coh_finish_member *coh_finish_of(coh_finisher *f, size_t i) {
 
 /* Ends member i (place in the block) if its gradient, its iterations or its progress say
  * so; true if it ended. Called at every new point. */
-bool coh_finish_ends(coh_finisher *, size_t i, uint64_t mark_every);
+bool coh_finish_ends(coh_finisher *, size_t i, coh_mark);
 
 /* Every rank gets the members of all blocks. */
 int coh_finisher_share(coh_finisher *, coh_error *);

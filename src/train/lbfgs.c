@@ -15,6 +15,7 @@ static const double decrease = 1e-4, curvature = 0.9, stretch = 4;
 enum { MOST_TRIES = 30 };
 /* Losses closer than this, relatively, may differ by rounding alone. */
 static const double rounding = 1e-14;
+static const coh_mark mark = {.every = 50, .least = 1e-12};
 
 int coh_lbfgs_create(coh_finisher *f, coh_error *err) {
   int rc;
@@ -130,7 +131,7 @@ static void accept(coh_finisher *f, size_t i, const double *x, const double *g,
   memcpy(f->g + i * P, g, P * sizeof *g);
   m->loss = loss;
   m->iterations++;
-  if (!coh_finish_ends(f, i, COH_MARK_LBFGS)) search(f, i);
+  if (!coh_finish_ends(f, i, mark)) search(f, i);
 }
 
 /* No step along d will do: once more down the gradient, then no progress. */

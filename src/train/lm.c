@@ -14,6 +14,7 @@ void dpotrs_(const char *uplo, const int *n, const int *nrhs, const double *a,
 
 /* First damping and least damping, by the largest diagonal element of H. */
 static const double first_damping = 1e-3, least_damping = 1e-18;
+static const coh_mark mark = {.every = 20, .least = 1e-10};
 
 int coh_lm_create(coh_finisher *f, coh_error *err) {
   int rc;
@@ -79,7 +80,7 @@ static void accept(coh_finisher *f, size_t i, double gain) {
   memcpy(f->g + i * f->P, f->trial_g, f->P * sizeof *f->g);
   m->loss = f->trial_f[0];
   m->iterations++;
-  coh_finish_ends(f, i, COH_MARK_LM);
+  coh_finish_ends(f, i, mark);
 }
 
 /* One try at the present damping; *accepted, or a larger damping, or the end. */
