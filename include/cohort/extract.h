@@ -47,13 +47,12 @@ static inline size_t coh_pair(size_t n, size_t i, size_t j) {
  * `symmetric`: the smaller of d(u,v) and d(u,-v). A zero vector has cosine distance 1
  * from every other.
  *
- * By the Gram matrix in ScaLAPACK (p?gemm on panels of columns of the upper triangle,
- * block-cyclic over all ranks of comm). Pairs that the Gram matrix would give to fewer
- * digits (d^2 below about (|u|^2 + |v|^2) / 100, and those next to a rounding boundary)
- * are recomputed from the difference of the vectors (cosine: |u-v|^2/2 of the normalised
- * ones), and every squared distance is rounded to 41 bits. So each is right to 1e-12
- * relative (cosine: that, or the angle to 1e-15 radian, whichever is coarser) and the
- * same bit for bit on any number of ranks. COH_ENUMERIC if a component is not finite.
+ * By the Gram matrix, panel by panel over all ranks. Pairs that the Gram matrix would give
+ * to fewer digits (d^2 below (|u|^2 + |v|^2) / 100) are recomputed from the difference of
+ * the vectors (cosine: |u-v|^2/2 of the normalised ones), and every squared distance is
+ * rounded to 41 bits. So each is right to 1e-12 relative (cosine: that, or the angle to
+ * 1e-15 radian, whichever is coarser) and the same bit for bit on any number of ranks.
+ * COH_ENUMERIC if a component is not finite.
  * *out is allocated on rank 0, freed by the caller, NULL elsewhere. */
 int coh_distances(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
                   coh_metric metric, bool symmetric, double **out, coh_error *err);
@@ -75,6 +74,14 @@ typedef struct coh_merge {
  * lowest index; stable sort by height). COH_ENUMERIC if a distance is negative or not
  * finite. */
 int coh_link(size_t n, double *dist, coh_linkage kind, coh_merge *merges, coh_error *err);
+
+/* coh_distances and coh_link in one, for any n: a large matrix stays dealt over the ranks,
+ * which search and merge together, so that no rank needs memory for all of it. All but
+ * comm count on rank 0 only, and so do the merges [n-1]: the same bit for bit on any number
+ * of ranks. Collective. */
+int coh_tree(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
+             coh_metric metric, bool symmetric, coh_linkage kind, coh_merge *merges,
+             coh_error *err);
 
 /* Section 4.5: cut height chosen from the merges; merges of equal height go together.
  * max_clusters: of the heights of all merges, where most clusters have at least min_size

@@ -146,13 +146,12 @@ cleanup:
   return rc;
 }
 
-/* Steps 4 to 8 on rank 0; dist is overwritten. */
-static int cluster(coh_layer_work *k, double *dist, coh_error *err) {
+/* Steps 5 to 8 on rank 0. */
+static int cluster(coh_layer_work *k, coh_error *err) {
   int rc;
   const coh_cluster_options *o = k->opt;
   coh_clustering *c = k->out;
   size_t large;
-  COH_TRY(coh_link(k->n, dist, o->linkage, c->merges, err));
   COH_TRY(coh_cut_height(k->n, c->merges, o->cut, k->min_size, o->clusters, o->beta,
                          &c->cut, &large, err));
   c->n_clusters = coh_cut_labels(k->n, c->merges, c->cut, c->label);
@@ -169,24 +168,22 @@ int coh_cluster_layer(MPI_Comm comm, const coh_layer_view *view,
                       coh_clustering **out, coh_error *err) {
   int rc, rank;
   coh_layer_work k = {.view = view, .opt = options, .sink = sink};
-  double *dist = NULL;
   *out = NULL;
   COH_MPI(MPI_Comm_rank(comm, &rank));
   if (rank == 0) rc = prepare(&k, err);
   COH_TRY(coh_agree(comm, rc, err));
   if (rank == 0)
-    rc = coh_distances(comm, k.n, view->D, k.f, view->mask, options->metric,
-                       k.by_distance, &dist, err);
+    rc = coh_tree(comm, k.n, view->D, k.f, view->mask, options->metric, k.by_distance,
+                  options->linkage, k.out->merges, err);
   else
-    rc = coh_distances(comm, 0, 0, NULL, NULL, COH_EUCLIDEAN, false, &dist, err);
+    rc = coh_tree(comm, 0, 0, NULL, NULL, COH_EUCLIDEAN, false, COH_AVERAGE, NULL, err);
   COH_TRY(rc);
-  if (rank == 0) rc = cluster(&k, dist, err);
+  if (rank == 0) rc = cluster(&k, err);
   COH_TRY(coh_agree(comm, rc, err));
   *out = k.out;
   k.out = NULL;
 cleanup:
   coh_clustering_destroy(k.out);
   free(k.f);
-  free(dist);
   return rc;
 }

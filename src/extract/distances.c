@@ -1,26 +1,32 @@
 /* distances.c - all pairwise distances of n vectors, over all ranks. Uses base, comm,
- * ScaLAPACK.
+ * device.
  *
- * Rank 0 broadcasts the vectors piece by piece and every rank keeps what it needs: its
- * blocks of the D x n matrix A for p?gemm, and whole vectors for the rows and columns of
- * the Gram matrix that are its own, for the pairs that are recomputed. The upper triangle
- * of A'A is then made in panels of columns; each is turned into distances where it lies,
- * packed, and sent to rank 0.
+ * Rank 0 broadcasts the vectors panel by panel. Every rank keeps the vectors whose rows
+ * of the matrix are its own, multiplies those that it has so far with the panel (their
+ * Gram matrix), and turns the products into distances while they are in the cache. So
+ * nothing of size n^2 exists but the result, and no rank holds all vectors but rank 0.
  *
- * Every squared distance is rounded to 41 bits. Where the error of the Gram matrix could
- * reach across a rounding boundary the pair is recomputed by one fixed loop. So the bits
- * do not depend on how the sums were split over ranks, and exact ties stay ties; squared
- * distances of vectors of whole numbers stay exact.
+ * A product of the device is the same bit for bit whatever it is computed beside, so the
+ * distances do not depend on the number of ranks. Pairs of small distance, of which the
+ * Gram matrix gives too few digits, are recomputed from the difference of the vectors.
+ * Every squared distance is rounded to 41 bits, so that ties in exact arithmetic stay
+ * ties, almost always; squared distances of vectors of whole numbers stay exact.
  */
-#include "cohort/extract.h"
-#include "extract/scalapack.h"
+#include "extract/rows.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 64, PIECE = 1 << 20, PANEL = 1 << 24, DROPPED_BITS = 12, TAG = 71 };
+/* Columns of a panel, rows multiplied at a time, bits dropped of squares. */
+enum { PANEL = 256, CHUNK = 480, DROPPED_BITS = 12, TAG = 71 };
+
+/* Compiled for several instruction sets, chosen when the program is loaded. */
+#if defined __x86_64__ && !defined __SANITIZE_ADDRESS__
+#define WIDE __attribute__((target_clones("default", "avx2", "avx512f")))
+#else
+#define WIDE
+#endif
 
 typedef struct problem { /* told to all ranks by rank 0 */
   uint64_t n, D;         /* D: unmasked components, at least 1 */
@@ -28,17 +34,14 @@ typedef struct problem { /* told to all ranks by rank 0 */
 } problem;
 
 typedef struct gram {
-  MPI_Comm comm;
-  int rank, size;
   problem p;
-  coh_blacs grid;
-  size_t nb, width; /* block of vectors; columns of one panel */
-  coh_matrix la, lpanel;
-  double *a;           /* local part of [D, n], column-major */
-  double *panel;       /* local part of [n, width], column-major */
-  double *row, *col;   /* [own vectors, D] by grid row, by grid column */
-  double *row2, *col2; /* their squared norms (cosine: 1, or 0 for a zero vector) */
-  double *packed;      /* rank 0: [largest message] */
+  coh_rows *m;
+  coh_device *dev;
+  double *own, *own2;     /* [rows, D] vectors of own rows, [rows] squared norms (cosine:
+                             1, or 0 for a zero vector) */
+  double *panel, *panel2; /* [PANEL, D], [PANEL] */
+  double *turned;         /* [D, PANEL] */
+  double *product;        /* [CHUNK, PANEL] */
 } gram;
 
 /* ---- distances of one pair ---- */
@@ -51,7 +54,8 @@ static double dot(const double *u, const double *v, size_t D) {
 }
 
 /* |u - sign v|^2 */
-static double square_difference(const double *u, const double *v, double sign, size_t D) {
+WIDE static double square_difference(const double *u, const double *v, double sign,
+                                     size_t D) {
   double s = 0;
 #pragma omp simd reduction(+ : s)
   for (size_t d = 0; d < D; d++) {
@@ -61,46 +65,59 @@ static double square_difference(const double *u, const double *v, double sign, s
   return s;
 }
 
-static uint64_t bits_of(double v) {
+/* To 53 - DROPPED_BITS bits, to nearest. v >= 0 and finite. */
+static inline double rounded(double v) {
+  const uint64_t cell = (uint64_t)1 << DROPPED_BITS;
   uint64_t b;
   memcpy(&b, &v, sizeof b);
-  return b;
-}
-
-/* To 53 - DROPPED_BITS bits, to nearest. v >= 0 and finite. */
-static double rounded(double v) {
-  const uint64_t cell = (uint64_t)1 << DROPPED_BITS;
-  uint64_t b = (bits_of(v) + cell / 2) & ~(cell - 1);
+  b = (b + cell / 2) & ~(cell - 1);
   memcpy(&v, &b, sizeof v);
   return v;
 }
 
-/* True if a relative error of `e` could change rounded(v). */
-static bool near_boundary(double v, double e) {
-  const uint64_t cell = (uint64_t)1 << DROPPED_BITS;
-  double off = fabs((double)(bits_of(v) & (cell - 1)) - (double)cell / 2);
-  return off <= 2 + e * 0x1p53;
-}
-
-/* Distance of local row i and local column j of the Gram matrix, whose element is g.
- * The squared distance x = s - 2 g has an absolute error near 2 sqrt(D) eps s, where s is
- * the sum of the squared norms: D roundings of either sign, with four standard deviations
- * to spare. Twice that is the margin, as both ways of computing must round alike. */
-static double distance(const gram *k, double g, size_t i, size_t j) {
-  double s = k->row2[i] + k->col2[j], sign = k->p.symmetric && g < 0 ? -1 : 1;
-  size_t D = k->p.D;
-  if (k->p.cosine && s < 2) return 1;
-  double x = s - 2 * sign * g;
-  bool recompute = !(x > 1e-2 * s);
-  if (!recompute) {
-    recompute = near_boundary(x, 4 * sqrt((double)D) * DBL_EPSILON * s / x);
+/* Squared distances x [count] of one vector from many, of which v2 are the squared norms:
+ * s - 2 g, where g are the products and s is the sum of both squared norms; -1 where they
+ * must be recomputed from the difference of the vectors, as s - 2 g keeps less than all
+ * but two digits of s. Returns how many. */
+WIDE static size_t squares(size_t count, double u2, const double *v2, double *x,
+                           bool symmetric) {
+  size_t lost = 0;
+#pragma omp simd reduction(+ : lost)
+  for (size_t j = 0; j < count; j++) {
+    double s = u2 + v2[j], g = symmetric ? fabs(x[j]) : x[j], r = s - 2 * g;
+    bool small = !(r > 1e-2 * s);
+    x[j] = small ? (signbit(x[j]) ? -2 : -1) : r;
+    lost += small;
   }
-  if (recompute) x = square_difference(k->row + i * D, k->col + j * D, sign, D);
-  x = rounded(x);
-  return k->p.cosine ? x / 2 : sqrt(x);
+  return lost;
 }
 
-/* ---- spreading the vectors ---- */
+/* Squared distances become distances; s: sums of squared norms, below 2 for a zero vector
+ * among the normalised ones. */
+WIDE static void distances_of(size_t count, double u2, const double *v2, double *x,
+                              bool cosine) {
+#pragma omp simd
+  for (size_t j = 0; j < count; j++) {
+    double r = rounded(x[j]);
+    x[j] = !cosine ? sqrt(r) : u2 + v2[j] < 2 ? 1 : r / 2;
+  }
+}
+
+/* Products x [count] of own row r's vector with columns [from, from + count) of the panel
+ * become distances. */
+static void finish(const gram *k, size_t r, size_t from, size_t count, double *x) {
+  size_t D = k->p.D;
+  const double *u = k->own + r * D, *v = k->panel + from * D, *v2 = k->panel2 + from;
+  size_t lost = squares(count, k->own2[r], v2, x, k->p.symmetric);
+  for (size_t j = 0; lost > 0; j++)
+    if (x[j] < 0) {
+      x[j] = square_difference(u, v + j * D, x[j] < -1 ? -1 : 1, D);
+      lost--;
+    }
+  distances_of(count, k->own2[r], v2, x, k->p.cosine);
+}
+
+/* ---- panels ---- */
 
 /* The unmasked components of one vector, normalised for cosine distances. */
 static void pack_vector(const problem *p, size_t D, const double *f, const uint8_t *mask,
@@ -123,112 +140,65 @@ static void pack_vector(const problem *p, size_t D, const double *f, const uint8
   for (size_t d = 0; d < p->D; d++) out[d] = (double)(out[d] / norm);
 }
 
-/* Puts vectors first .. first + count of `v` [count, D] where this rank wants them. */
-static void keep_vectors(gram *k, size_t first, size_t count, const double *v) {
-  size_t D = k->p.D;
-  const coh_blacs *g = &k->grid;
-  for (size_t i = first; i < first + count; i++, v += D) {
-    int owner_row = (int)(i / k->nb % (size_t)g->rows);
-    int owner_col = (int)(i / k->nb % (size_t)g->cols);
-    double norm2 = k->p.cosine ? (dot(v, v, D) > 0.5 ? 1 : 0) : dot(v, v, D);
-    if (owner_row == g->row) {
-      size_t at = coh_local_count(i, k->nb, g->row, g->rows);
-      memcpy(k->row + at * D, v, D * sizeof *v);
-      k->row2[at] = norm2;
-    }
-    if (owner_col == g->col) {
-      size_t at = coh_local_count(i, k->nb, g->col, g->cols);
-      memcpy(k->col + at * D, v, D * sizeof *v);
-      k->col2[at] = norm2;
-      for (size_t d = 0; d < k->la.lm; d++)
-        k->a[at * k->la.ld + d] = v[coh_global_index(d, k->la.mb, g->row, g->rows)];
-    }
-  }
-}
-
-static int spread(gram *k, size_t D, const double *f, const uint8_t *mask,
-                  coh_error *err) {
+/* Columns [first, first + count): from rank 0's f to every rank's panel, and own vectors
+ * to their place. */
+static int share_panel(gram *k, size_t D, const double *f, const uint8_t *mask,
+                       size_t first, size_t count, coh_error *err) {
   int rc;
-  double *piece = NULL;
-  size_t each = PIECE / k->p.D > 0 ? PIECE / k->p.D : 1;
-  COH_TRY(coh_agree(k->comm, coh_alloc(&piece, each * k->p.D, sizeof *piece, err), err));
-  for (size_t first = 0; first < k->p.n; first += each) {
-    size_t count = k->p.n - first < each ? k->p.n - first : each;
-    for (size_t i = 0; i < count && k->rank == 0; i++)
-      pack_vector(&k->p, D, f + (first + i) * D, mask, piece + i * k->p.D);
-    COH_TRY(coh_bcast(k->comm, piece, count * k->p.D * sizeof *piece, 0, err));
-    keep_vectors(k, first, count, piece);
+  size_t d = k->p.D, ranks = (size_t)k->m->size;
+  for (size_t j = 0; j < count && k->m->rank == 0; j++)
+    pack_vector(&k->p, D, f + (first + j) * D, mask, k->panel + j * d);
+  COH_TRY(coh_bcast(k->m->comm, k->panel, count * d * sizeof *k->panel, 0, err));
+  for (size_t j = 0; j < count; j++) {
+    const double *v = k->panel + j * d;
+    double norm2 = dot(v, v, d);
+    k->panel2[j] = k->p.cosine ? (norm2 > 0.5 ? 1 : 0) : norm2;
+    for (size_t i = 0; i < d; i++) k->turned[i * PANEL + j] = v[i];
+    if ((first + j) % ranks != (size_t)k->m->rank) continue;
+    memcpy(k->own + (first + j) / ranks * d, v, d * sizeof *v);
+    k->own2[(first + j) / ranks] = k->panel2[j];
   }
 cleanup:
-  free(piece);
   return rc;
 }
 
-/* ---- panels of the Gram matrix ---- */
-
-/* Panel columns [first, first + count) against vectors [0, first + count). */
-static void multiply(gram *k, size_t first, size_t count) {
-  int m = (int)(first + count), n = (int)count, depth = (int)k->p.D, one = 1;
-  int ja = (int)first + 1;
-  double alpha = 1, beta = 0;
-  pdgemm_("T", "N", &m, &n, &depth, &alpha, k->a, &one, &one, k->la.desc, k->a, &one, &ja,
-          k->la.desc, &beta, k->panel, &one, &one, k->lpanel.desc);
-}
-
-/* Local columns of panel [first, first + count) on grid column c. */
-static size_t panel_columns(const gram *k, size_t first, size_t count, int c) {
-  return coh_local_count(first + count, k->nb, c, k->grid.cols) -
-         coh_local_count(first, k->nb, c, k->grid.cols);
-}
-
-/* Turns this rank's elements above the diagonal into distances, packed to the front
- * column by column; returns how many there are. */
-static size_t finish_panel(gram *k, size_t first, size_t count) {
-  const coh_blacs *g = &k->grid;
-  size_t before = coh_local_count(first, k->nb, g->col, g->cols), total = 0;
-  size_t columns = panel_columns(k, first, count, g->col);
-  for (size_t c = 0; c < columns; c++) {
-    size_t j = coh_global_index(before + c, k->nb, g->col, g->cols);
-    size_t rows = coh_local_count(j, k->nb, g->row, g->rows);
-    const double *from = k->panel + c * k->lpanel.ld;
-    for (size_t i = 0; i < rows; i++)
-      k->panel[total++] = distance(k, from[i], i, before + c);
+/* Own rows [r, r + rows) times the panel's columns, into the matrix. */
+static int multiply(gram *k, size_t r, size_t rows, size_t first, size_t count,
+                    coh_error *err) {
+  const coh_gemm g = {.N = 1,
+                      .M = rows,
+                      .Q = count,
+                      .K = k->p.D,
+                      .a = k->own + r * k->p.D,
+                      .lda = k->p.D,
+                      .b = k->turned,
+                      .ldb = PANEL,
+                      .c = k->product,
+                      .ldc = PANEL};
+  int rc = k->dev->ops->gemm(k->dev, &g, err);
+  for (size_t l = 0; l < rows && rc == COH_OK; l++) {
+    size_t i = (r + l) * (size_t)k->m->size + (size_t)k->m->rank;
+    size_t from = i < first ? 0 : i + 1 - first;
+    if (from >= count) continue;
+    double *x = k->product + l * PANEL + from;
+    finish(k, r + l, from, count - from, x);
+    memcpy(k->m->data + coh_rows_at(k->m, i) + (ptrdiff_t)(first + from), x,
+           (count - from) * sizeof *x);
   }
-  return total;
+  return rc;
 }
 
-/* The reverse on rank 0: what the rank at (r, c) of the grid packed goes into `out`. */
-static size_t unpack_panel(const gram *k, size_t first, size_t count, int r, int c,
-                           const double *packed, double *out) {
-  size_t before = coh_local_count(first, k->nb, c, k->grid.cols), total = 0;
-  size_t columns = panel_columns(k, first, count, c);
-  for (size_t l = 0; l < columns; l++) {
-    size_t j = coh_global_index(before + l, k->nb, c, k->grid.cols);
-    size_t rows = coh_local_count(j, k->nb, r, k->grid.rows);
-    for (size_t i = 0; i < rows; i++, total++)
-      if (packed)
-        out[coh_pair(k->p.n, coh_global_index(i, k->nb, r, k->grid.rows), j)] =
-            packed[total];
-  }
-  return total;
-}
-
-static int gather_panel(gram *k, size_t first, size_t count, double *out,
-                        coh_error *err) {
+static int all_panels(gram *k, size_t D, const double *f, const uint8_t *mask,
+                      coh_error *err) {
   int rc = COH_OK;
-  size_t mine = finish_panel(k, first, count);
-  if (k->rank != 0) {
-    if (mine > 0) COH_MPI(MPI_Send(k->panel, (int)mine, MPI_DOUBLE, 0, TAG, k->comm));
-    goto cleanup;
-  }
-  unpack_panel(k, first, count, 0, 0, k->panel, out);
-  for (int r = 1; r < k->size; r++) {
-    int row = r / k->grid.cols, col = r % k->grid.cols;
-    size_t theirs = unpack_panel(k, first, count, row, col, NULL, NULL);
-    if (theirs == 0) continue;
-    COH_MPI(
-        MPI_Recv(k->packed, (int)theirs, MPI_DOUBLE, r, TAG, k->comm, MPI_STATUS_IGNORE));
-    unpack_panel(k, first, count, row, col, k->packed, out);
+  for (size_t first = 0; first < k->p.n; first += PANEL) {
+    size_t count = k->p.n - first < PANEL ? k->p.n - first : PANEL;
+    coh_rows part = *k->m;
+    part.n = first + count;
+    size_t rows = coh_rows_count(&part, part.rank);
+    COH_TRY(share_panel(k, D, f, mask, first, count, err));
+    for (size_t r = 0; r < rows; r += CHUNK)
+      COH_TRY(multiply(k, r, rows - r < CHUNK ? rows - r : CHUNK, first, count, err));
   }
 cleanup:
   return rc;
@@ -236,53 +206,31 @@ cleanup:
 
 /* ---- set-up ---- */
 
-/* Blocks small enough that every process gets some, panels of about an eighth of the
- * columns (so that little of the lower triangle is computed) and of at most PANEL
- * elements a rank. */
-static int plan_layout(gram *k, coh_error *err) {
-  int rc;
-  size_t side = (size_t)(k->grid.rows > k->grid.cols ? k->grid.rows : k->grid.cols);
-  size_t n = k->p.n, fair = (n + 2 * side - 1) / (2 * side);
-  k->nb = fair < BLOCK ? fair : BLOCK;
-  size_t round = k->nb * (size_t)k->grid.cols;
-  size_t eighth = (n / 8 + round - 1) / round;
-  size_t most = (size_t)PANEL * (size_t)k->size / n / round;
-  size_t rounds = eighth < most ? eighth : most;
-  k->width = round * (rounds > 0 ? rounds : 1);
-  COH_TRY(coh_matrix_init(&k->grid, k->p.D, n, BLOCK, k->nb, &k->la, err));
-  COH_TRY(coh_matrix_init(&k->grid, n, k->width, k->nb, k->nb, &k->lpanel, err));
-cleanup:
-  return rc;
-}
-
 static int allocate(gram *k, coh_error *err) {
   int rc;
-  const coh_blacs *g = &k->grid;
-  size_t n = k->p.n, rows = coh_local_count(n, k->nb, g->row, g->rows);
-  size_t cols = coh_local_count(n, k->nb, g->col, g->cols);
-  size_t largest = coh_local_count(n, k->nb, 0, g->rows) *
-                   coh_local_count(k->width, k->nb, 0, g->cols);
-  COH_TRY(coh_alloc(&k->a, k->la.ld * (k->la.ln + 1), sizeof *k->a, err));
-  COH_TRY(coh_alloc(&k->panel, k->lpanel.ld * (k->lpanel.ln + 1), sizeof *k->panel, err));
-  COH_TRY(coh_alloc(&k->row, rows * k->p.D, sizeof *k->row, err));
-  COH_TRY(coh_alloc(&k->col, cols * k->p.D, sizeof *k->col, err));
-  COH_TRY(coh_alloc(&k->row2, rows, sizeof *k->row2, err));
-  COH_TRY(coh_alloc(&k->col2, cols, sizeof *k->col2, err));
-  if (k->rank == 0 && k->size > 1)
-    COH_TRY(coh_alloc(&k->packed, largest, sizeof *k->packed, err));
+  size_t D = k->p.D, rows = coh_rows_count(k->m, k->m->rank);
+  size_t elements = coh_rows_before(k->m, k->m->rank, rows);
+  COH_TRY(coh_device_open_cpu(NULL, COH_F64, &k->dev, err));
+  COH_TRY(coh_alloc(&k->own, rows * D, sizeof *k->own, err));
+  COH_TRY(coh_alloc(&k->own2, rows, sizeof *k->own2, err));
+  COH_TRY(coh_alloc(&k->panel, PANEL * D, sizeof *k->panel, err));
+  COH_TRY(coh_alloc(&k->panel2, PANEL, sizeof *k->panel2, err));
+  COH_TRY(coh_alloc(&k->turned, PANEL * D, sizeof *k->turned, err));
+  COH_TRY(coh_alloc(&k->product, CHUNK * PANEL, sizeof *k->product, err));
+  rc = coh_alloc(&k->m->data, elements, sizeof *k->m->data, err);
+  if (rc) coh_explain(err, "distances of %zu vectors over %d ranks", k->m->n, k->m->size);
 cleanup:
   return rc;
 }
 
 static void gram_free(gram *k) {
-  free(k->packed);
-  free(k->col2);
-  free(k->row2);
-  free(k->col);
-  free(k->row);
+  free(k->product);
+  free(k->turned);
+  free(k->panel2);
   free(k->panel);
-  free(k->a);
-  coh_blacs_close(&k->grid);
+  free(k->own2);
+  free(k->own);
+  coh_device_close(k->dev);
 }
 
 static int all_finite(size_t n, size_t D, const double *f, const uint8_t *mask,
@@ -295,25 +243,61 @@ static int all_finite(size_t n, size_t D, const double *f, const uint8_t *mask,
   return COH_OK;
 }
 
-/* Rank 0 checks its input, makes room for the result, and tells all what is to be done.
- */
+/* Rank 0 checks its input and tells all what is to be done. */
 static int announce(gram *k, size_t n, size_t D, const double *f, const uint8_t *mask,
-                    coh_metric metric, bool symmetric, double **out, coh_error *err) {
+                    coh_metric metric, bool symmetric, coh_error *err) {
   int rc = COH_OK;
-  if (k->rank == 0) {
+  if (k->m->rank == 0) {
     size_t open = 0;
     for (size_t d = 0; d < D; d++) open += !mask || mask[d];
     k->p = (problem){n, open > 0 ? open : 1, metric == COH_COSINE, symmetric};
     rc = all_finite(n, D, f, mask, err);
-    if (rc == COH_OK)
-      rc = coh_alloc(out,
-                     n < 2   ? 0
-                     : n % 2 ? (n - 1) / 2 * n
-                             : n / 2 * (n - 1),
-                     sizeof **out, err);
+    if (rc == COH_OK && n > INT32_MAX)
+      rc = coh_fail(err, COH_EUSAGE, "distances of %zu vectors: at most 2^31 - 1", n);
   }
-  COH_TRY(coh_agree(k->comm, rc, err));
-  COH_TRY(coh_bcast(k->comm, &k->p, sizeof k->p, 0, err));
+  COH_TRY(coh_agree(k->m->comm, rc, err));
+  COH_TRY(coh_bcast(k->m->comm, &k->p, sizeof k->p, 0, err));
+  k->m->n = k->p.n;
+cleanup:
+  return rc;
+}
+
+int coh_rows_distances(MPI_Comm comm, size_t n, size_t D, const double *f,
+                       const uint8_t *mask, coh_metric metric, bool symmetric,
+                       coh_rows *out, coh_error *err) {
+  int rc;
+  gram k = {.m = out};
+  *out = (coh_rows){.comm = comm};
+  COH_MPI(MPI_Comm_rank(comm, &out->rank));
+  COH_MPI(MPI_Comm_size(comm, &out->size));
+  COH_TRY(announce(&k, n, D, f, mask, metric, symmetric, err));
+  COH_TRY(coh_agree(comm, allocate(&k, err), err));
+  COH_TRY(all_panels(&k, D, f, mask, err));
+cleanup:
+  gram_free(&k);
+  if (rc != COH_OK) {
+    free(out->data);
+    out->data = NULL;
+  }
+  return rc;
+}
+
+/* ---- on rank 0 ---- */
+
+/* All rows, one behind the other, on rank 0. */
+static int gather_rows(const coh_rows *m, double *all, coh_error *err) {
+  int rc = COH_OK;
+  for (size_t i = 0; i + 1 < m->n; i++) {
+    int owner = (int)(i % (size_t)m->size), length = (int)(m->n - 1 - i);
+    double *row = m->data + (owner == m->rank ? coh_rows_at(m, i) + (ptrdiff_t)i + 1 : 0);
+    if (m->rank == 0 && owner == 0)
+      memcpy(all, row, (size_t)length * sizeof *row);
+    else if (m->rank == 0)
+      COH_MPI(MPI_Recv(all, length, MPI_DOUBLE, owner, TAG, m->comm, MPI_STATUS_IGNORE));
+    else if (m->rank == owner)
+      COH_MPI(MPI_Send(row, length, MPI_DOUBLE, 0, TAG, m->comm));
+    if (m->rank == 0) all += length;
+  }
 cleanup:
   return rc;
 }
@@ -321,23 +305,20 @@ cleanup:
 int coh_distances(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
                   coh_metric metric, bool symmetric, double **out, coh_error *err) {
   int rc;
-  gram k = {.comm = comm};
+  coh_rows m;
   *out = NULL;
-  COH_MPI(MPI_Comm_rank(comm, &k.rank));
-  COH_MPI(MPI_Comm_size(comm, &k.size));
-  COH_TRY(announce(&k, n, D, f, mask, metric, symmetric, out, err));
-  if (k.p.n < 2) goto cleanup;
-  COH_TRY(coh_agree(comm, coh_blacs_open(comm, false, &k.grid, err), err));
-  COH_TRY(coh_agree(comm, plan_layout(&k, err), err));
-  COH_TRY(coh_agree(comm, allocate(&k, err), err));
-  COH_TRY(spread(&k, D, f, mask, err));
-  for (size_t first = 0; first < k.p.n; first += k.width) {
-    size_t count = k.p.n - first < k.width ? k.p.n - first : k.width;
-    multiply(&k, first, count);
-    COH_TRY(gather_panel(&k, first, count, *out, err));
+  COH_TRY(coh_rows_distances(comm, n, D, f, mask, metric, symmetric, &m, err));
+  if (m.size == 1) {
+    *out = m.data;
+    return COH_OK;
   }
+  if (m.rank == 0)
+    rc = coh_alloc(out, m.n < 2 ? 0 : coh_pair(m.n, m.n - 2, m.n - 1) + 1, sizeof **out,
+                   err);
+  rc = coh_agree(comm, rc, err);
+  if (rc == COH_OK) rc = gather_rows(&m, *out, err);
+  free(m.data);
 cleanup:
-  gram_free(&k);
   if (rc != COH_OK) {
     free(*out);
     *out = NULL;

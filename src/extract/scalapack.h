@@ -18,11 +18,6 @@ void Cblacs_gridexit(int context);
 void descinit_(int *desc, const int *m, const int *n, const int *mb, const int *nb,
                const int *row0, const int *col0, const int *context, const int *lld,
                int *info);
-void pdgemm_(const char *ta, const char *tb, const int *m, const int *n, const int *k,
-             const double *alpha, const double *a, const int *ia, const int *ja,
-             const int *desca, const double *b, const int *ib, const int *jb,
-             const int *descb, const double *beta, double *c, const int *ic,
-             const int *jc, const int *descc);
 void pdgeqrf_(const int *m, const int *n, double *a, const int *ia, const int *ja,
               const int *desca, double *tau, double *work, const int *lwork, int *info);
 void dgelsd_(const int *m, const int *n, const int *nrhs, double *a, const int *lda,

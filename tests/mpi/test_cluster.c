@@ -1,6 +1,6 @@
 /* test_cluster.c - clustering a layer on several ranks: the same as on one, and errors of
  * rank 0 reach every rank. */
-#include "cohort/extract.h"
+#include "extract/rows.h"
 
 #include "mpi_main.h"
 
@@ -86,6 +86,46 @@ static void test_any_number_of_ranks_gives_the_same(void) {
   }
 }
 
+enum { MOST = 101 }; /* vectors of a tree */
+
+/* The tree over all ranks (for odd n with the matrix dealt over them), and that of rank 0
+ * alone from a matrix in its memory. */
+static void check_tree(size_t n, size_t dims, const double *f, coh_linkage kind) {
+  bool root = mpi_rank == 0;
+  coh_merge *all = calloc(n + 1, sizeof *all), *alone = calloc(n + 1, sizeof *alone);
+  double *dist;
+  assert_true(all && alone);
+  OK(coh_tree_by(n % 2 ? 2 : MOST, MPI_COMM_WORLD, root ? n : 0, root ? dims : 0,
+                 root ? f : NULL, NULL, COH_EUCLIDEAN, false, root ? kind : COH_AVERAGE,
+                 root ? all : NULL, &err));
+  if (root) {
+    OK(coh_distances(MPI_COMM_SELF, n, dims, f, NULL, COH_EUCLIDEAN, false, &dist, &err));
+    OK(coh_link(n, dist, kind, alone, &err));
+    assert_memory_equal(all, alone, n * sizeof *all);
+    free(dist);
+  }
+  free(alone);
+  free(all);
+}
+
+static void test_a_tree_over_ranks_is_that_of_one(void) {
+  enum { DIMS = 5 };
+  size_t sizes[] = {0, 1, 2, 3, 4, 5, 9, 35, 66, MOST};
+  double *f = malloc(MOST * DIMS * sizeof *f), *ties = malloc(MOST * DIMS * sizeof *f);
+  assert_true(f && ties);
+  for (size_t i = 0; i < MOST * DIMS; i++) {
+    f[i] = normal(4000000 + i);
+    ties[i] = round(f[i]); /* on a lattice: many equal distances, and zeros */
+  }
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (int kind = COH_AVERAGE; kind <= COH_COMPLETE; kind++) {
+      check_tree(sizes[i], DIMS, f, (coh_linkage)kind);
+      check_tree(sizes[i], DIMS, ties, (coh_linkage)kind);
+    }
+  free(ties);
+  free(f);
+}
+
 static void test_errors_reach_every_rank(void) {
   layer *y = make_layer();
   coh_layer_view view = view_of(y);
@@ -109,6 +149,7 @@ static void test_errors_reach_every_rank(void) {
 
 static mpi_test tests[] = {
     MPI_TEST(test_any_number_of_ranks_gives_the_same),
+    MPI_TEST(test_a_tree_over_ranks_is_that_of_one),
     MPI_TEST(test_errors_reach_every_rank),
 };
 
