@@ -1,5 +1,7 @@
 """same_h5.py A B - exit status 0 if two HDF5 files hold the same datasets, bit for bit (but
-for the seconds that a training took)."""
+for the seconds that a training took); for two folders, if all .h5 files below A do so with
+those of the same names below B."""
+import pathlib
 import sys
 
 import h5py
@@ -20,8 +22,20 @@ def as_bytes(value):
     return value.tobytes() if hasattr(value, "tobytes") else value
 
 
-a, b = datasets(sys.argv[1]), datasets(sys.argv[2])
-different = sorted(set(a) ^ set(b))
-different += [n for n in sorted(set(a) & set(b)) if as_bytes(a[n]) != as_bytes(b[n])]
-if different or not a:
-    sys.exit(f"{sys.argv[1]} and {sys.argv[2]} differ in: {', '.join(different) or 'nothing'}")
+def compare(path_a, path_b):
+    a, b = datasets(path_a), datasets(path_b)
+    different = sorted(set(a) ^ set(b))
+    different += [n for n in sorted(set(a) & set(b)) if as_bytes(a[n]) != as_bytes(b[n])]
+    if different or not a:
+        sys.exit(f"{path_a} and {path_b} differ in: {', '.join(different) or 'nothing'}")
+
+
+first, second = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+if first.is_dir():
+    files = sorted(first.rglob("*.h5"))
+    if not files:
+        sys.exit(f"no .h5 file below {first}")
+    for file in files:
+        compare(file, second / file.relative_to(first))
+else:
+    compare(first, second)

@@ -1,75 +1,201 @@
 #!/bin/bash
-# test_kills.sh BUILD [KILLS] - whole runs killed by SIGKILL at random times, half of them with
-# a checkpoint after every step (so nearly always while saving), then restarted: final weights
-# and metrics equal those of an undisturbed run, bit for bit, and no temporary file stays.
+# test_kills.sh BUILD [KILLS] - whole runs killed by SIGKILL at random times and started again:
+# weights, metrics and rows equal those of an undisturbed run, bit for bit, and no temporary
+# file stays. First runs that train students further, then runs that cluster them in another
+# way, then runs from nothing. Times are drawn from the duration of the undisturbed run; where
+# the kills hit is counted, and enough of them must hit what matters.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/env.sh "$1"
-kills=${2:-6}
+target=${2:-6}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+pid=
+trap '[ -n "$pid" ] && end_session; rm -rf "$work"' EXIT
 cohort=$PWD/bin/cohort
+# saves take about half of the time of a run
+common=(experiment.checkpoint_steps=9it)
 
-run() { # RESULTS [override...]
+# ---- one run ------------------------------------------------------------------------------
+
+# start RESULTS [override...]: in a session of its own, its leader in $pid, output in $work/log
+start() {
   local results=$1
   shift
-  mpirun --oversubscribe -n 2 "$cohort" run tests/configs/extract.ini \
-    experiment.results="$results" teacher:experiment.results="$results" "$@"
+  setsid mpirun --oversubscribe -n 2 "$cohort" run tests/configs/extract.ini \
+    experiment.results="$results" teacher:experiment.results="$results" \
+    "${common[@]}" "$@" >"$work/log" 2>&1 &
+  pid=$!
+}
+
+# Waits for the run: its status.
+finish() {
+  wait "$pid"
+  local rc=$?
+  pid=
+  return $rc
+}
+
+# Kills mpirun and all ranks at once, and waits until none is left.
+end_session() {
+  pkill -KILL -s "$pid"
+  while ps -o stat= -s "$pid" | grep -qv '^Z'; do sleep 0.02; done
+}
+
+now() { # microseconds
+  echo "${EPOCHREALTIME/[.,]/}"
+}
+
+pause() { # MICROSECONDS
+  sleep "$(printf '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000)))"
+}
+
+# ---- where kills hit ----------------------------------------------------------------------
+
+kills=0 before=0 in_teacher=0 in_students=0 later=0 saving=0
+
+fresh() { # REFERENCE NAME: a file of that name below $results is newer than the reference
+  [ -n "$(find "$results" -name "$2" -newer "$1" -print -quit)" ]
+}
+
+count_kill() {
+  kills=$((kills + 1))
+  fresh "$work/started" '.*.tmp' && saving=$((saving + 1))
+  if fresh "$work/begun" students.h5 || fresh "$work/begun" recovered.checkpoint.h5; then
+    later=$((later + 1))
+  elif [ -d "$results/extract" ] && fresh "$work/begun" checkpoint.h5; then
+    in_students=$((in_students + 1))
+  elif fresh "$work/begun" checkpoint.h5; then
+    in_teacher=$((in_teacher + 1))
+  else
+    before=$((before + 1))
+  fi
+}
+
+hits() {
+  echo "before any checkpoint $before, in the teacher $in_teacher, in students $in_students," \
+    "in later stages $later; while saving $saving"
+}
+
+well_spread() {
+  [ $((3 * (kills - before))) -ge "$kills" ] && [ $((4 * saving)) -ge "$kills" ]
+}
+
+# ---- runs that are killed -----------------------------------------------------------------
+
+# Runs on in $results and kills it at some time within the duration of a whole run. False if
+# the run ended before that.
+strike() {
+  local rc
+  touch "$work/started"
+  start "$results" "$@"
+  pause $((RANDOM * duration / 32768))
+  { # bash tells of processes that were killed
+    end_session
+    finish
+    rc=$?
+  } 2>/dev/null
+  [ $rc -eq 0 ] && return 1
+  if [ $rc -ne 137 ]; then
+    bad "the run ends with status $rc after $kills kills" cat "$work/log"
+    return 1
+  fi
+  count_kill
+}
+
+failed=0
+bad() { # WHAT [COMMAND...]: COMMAND tells more
+  echo "not ok $1"
+  shift
+  "$@"
+  failed=1
 }
 
 files() { # RESULTS: everything that a finished run leaves
   (cd "$1" && find . -type f | sort)
 }
 
-if ! run "$work/whole" >"$work/log" 2>&1; then
-  cat "$work/log"
-  echo "not ok undisturbed run"
-  exit 1
-fi
+# The rows of a runs.csv without time and hosts, its last columns.
+rows() { # FILE
+  sed 's/,[^,]*,[^,]*$//' "$1"
+}
 
-done_kills=0 rounds=0 failed=0
-while [ "$done_kills" -lt "$kills" ]; do
-  results=$work/killed$rounds
-  rounds=$((rounds + 1))
-  # one run is killed several times before it may finish
-  for _ in 1 2 3 4 5; do
-    [ "$done_kills" -lt "$kills" ] || break
-    steps=9it
-    [ $((done_kills % 2)) -eq 0 ] && steps=1it
-    run "$results" experiment.checkpoint_steps=$steps >"$work/log" 2>&1 &
-    pid=$!
-    sleep "$(printf '0.%03d' $((200 + RANDOM % 800)))"
-    if kill -0 $pid 2>/dev/null; then
-      pkill -KILL -f "experiment.results=$results" && done_kills=$((done_kills + 1))
-    fi
-    wait $pid 2>/dev/null
-    # ranks of a killed mpirun may live a moment longer
-    while pgrep -f "experiment.results=$results" >/dev/null; do sleep 0.05; done
+# same_results A B: files, numbers, tables
+same_results() {
+  local file
+  diff <(files "$1") <(files "$2") || return 1
+  /usr/bin/python3 tests/same_h5.py "$1" "$2" || return 1
+  for file in $(files "$1" | grep '\.csv$'); do
+    case $file in
+    */runs.csv) diff <(rows "$1/$file") <(rows "$2/$file") ;;
+    *) cmp "$1/$file" "$2/$file" ;;
+    esac || return 1
   done
-  if ! run "$results" >"$work/log" 2>&1; then
-    cat "$work/log"
-    echo "not ok restart after kills"
-    failed=1
-    break
-  fi
-  if [ "$(files "$work/whole")" != "$(files "$results")" ]; then
-    diff <(files "$work/whole") <(files "$results")
-    echo "not ok same files after $done_kills kills"
-    failed=1
-  fi
-  for file in $(files "$work/whole" | grep -E '\.h5$'); do
-    if ! /usr/bin/python3 tests/same_h5.py "$work/whole/$file" "$results/$file"; then
-      echo "not ok $file after $done_kills kills"
-      failed=1
-    fi
-  done
-  for file in $(files "$work/whole" | grep -E 'metrics\.csv$|neurons\.csv$|clusters\.csv$'); do
-    if ! cmp "$work/whole/$file" "$results/$file"; then
-      echo "not ok $file after $done_kills kills"
-      failed=1
-    fi
-  done
+}
+
+begin_with() { # FROM: $results is a copy of that folder
   rm -rf "$results"
-done
-[ $failed -eq 0 ] && echo "ok $done_kills kills in $rounds runs left no trace"
+  cp -a "$1" "$results"
+  touch "$work/begun"
+}
+
+# undisturbed NAME FROM [override...]: a run from a copy of FROM, kept as $work/NAME; its
+# duration in microseconds in $duration
+undisturbed() {
+  local name=$1 from=$2 start_of_run
+  shift 2
+  results=$work/$name
+  begin_with "$from"
+  start_of_run=$(now)
+  start "$results" "$@"
+  finish || bad "undisturbed run: $name" cat "$work/log"
+  duration=$(($(now) - start_of_run))
+}
+
+# torment NAME FROM ENOUGH [override...]: runs from copies of FROM are killed, over and over,
+# until ENOUGH says so, and must end as $work/NAME did.
+torment() {
+  local name=$1 from=$2 enough=$3
+  shift 3
+  results=$work/killed kills_then=$kills before_then=$before
+  until $enough || [ $failed -ne 0 ]; do
+    begin_with "$from"
+    while ! $enough && strike "$@"; do :; done
+    start "$results" "$@"
+    finish || bad "restart after $kills kills: $name" cat "$work/log"
+    same_results "$work/$name" "$results" || bad "same results after $kills kills: $name"
+  done
+  [ $((kills - kills_then)) -gt $((before - before_then)) ] ||
+    bad "no kill behind a new checkpoint: $name"
+  [ $failed -eq 0 ] && echo "ok $((kills - kills_then)) kills left no trace: $name"
+}
+
+# A sixth of the kills, and one of them behind the first new checkpoint.
+enough_of_these() {
+  local here=$((kills - kills_then))
+  [ $here -ge $(((target + 5) / 6)) ] && [ $here -gt $((before - before_then)) ] ||
+    [ $here -ge $((target + 4)) ]
+}
+
+enough() {
+  [ "$kills" -ge "$target" ] && well_spread || [ "$kills" -ge $((3 * target)) ]
+}
+
+further=(training.further_training=60ep)
+clustered=(extraction.gamma=0.75 extraction.finetune_steps=20ep)
+mkdir "$work/nothing"
+undisturbed anew "$work/nothing"
+whole=$duration
+[ $failed -eq 0 ] || exit 1
+undisturbed further "$work/anew" "${further[@]}"
+torment further "$work/anew" enough_of_these "${further[@]}"
+undisturbed clustered "$work/anew" "${clustered[@]}"
+torment clustered "$work/anew" enough_of_these "${clustered[@]}"
+duration=$whole
+torment anew "$work/nothing" enough
+echo "$kills kills: $(hits)"
+if well_spread; then
+  echo "ok kills hit checkpoints and saves"
+else
+  bad "of $kills kills too few hit checkpoints or saves"
+fi
 exit $failed
