@@ -1,16 +1,17 @@
 #!/bin/bash
 # run.sh BUILD [NAME...] - runs every test program below BUILD/tests and every tests/*.sh,
-# prints what failed, and ends with "N passed, N failed". MPI programs run at 1, 2, 3 and 4
-# ranks. Names given select programs by their file name without "test_".
+# prints what failed, and ends with "N passed, N failed" (and "N skipped" where some could not
+# run here). MPI programs run at 1, 2, 3 and 4 ranks. Names given select programs by their file
+# name without "test_". Shell tests print "ok NAME", "not ok NAME" or "skip NAME: reason".
 set -u
 build=$1
 shift
 cd "$(dirname "$0")/.." || exit 1
 . tests/env.sh "$build"
 
-passed=0 failed=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+passed=0 failed=0 skipped=0
+log=$(mktemp) skips=$(mktemp)
+trap 'rm -f "$log" "$skips"' EXIT
 
 wanted() { # NAME
   [ ${#names[@]} -eq 0 ] && return 0
@@ -19,9 +20,9 @@ wanted() { # NAME
   return 1
 }
 
-# Runs a command and counts cmocka's "[       OK ]" and the shell tests' "ok " lines.
+# Runs a command and counts cmocka's "[       OK ]" and the shell tests' lines.
 count() { # TITLE COMMAND...
-  local title=$1 start=$SECONDS rc ok bad
+  local title=$1 start=$SECONDS rc ok bad skip
   shift
   "$@" >"$log" 2>&1
   rc=$?
@@ -29,8 +30,11 @@ count() { # TITLE COMMAND...
   ok=$(grep -aE '^\[ +OK \]|^ok ' "$log" | sort -u | wc -l)
   bad=$(grep -aE '^\[ +FAILED +\] [A-Za-z_]|^not ok ' "$log" | sort -u | wc -l)
   [ $rc -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
-  passed=$((passed + ok)) failed=$((failed + bad))
+  grep -aE '^\[ +SKIPPED +\] [A-Za-z_]|^skip ' "$log" | sort -u >"$skips"
+  skip=$(wc -l <"$skips")
+  passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
   printf '%-40s %4d passed %4d failed %5ds\n' "$title" "$ok" "$bad" $((SECONDS - start))
+  cat "$skips"
   if [ "$bad" -gt 0 ]; then
     echo "---- $title: exit status $rc"
     cat "$log"
@@ -55,5 +59,7 @@ for script in tests/test_*.sh; do
   name=$(basename "$script" .sh)
   wanted "${name#test_}" && count "$name" timeout 1200 bash "$script" "$build"
 done
-echo "$passed passed, $failed failed"
+verdict="$passed passed, $failed failed"
+[ "$skipped" -eq 0 ] || verdict="$verdict, $skipped skipped"
+echo "$verdict"
 [ "$failed" -eq 0 ]

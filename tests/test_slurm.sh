@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 . tests/env.sh "$1"
 if [ -z "${VCLUSTER_LOGS:-}" ]; then
   if [ "$(id -u)" != 0 ] || ! unshare --mount --net --pid --fork true 2>/dev/null; then
-    echo "slurm tests need root"
+    echo "skip jobs on a cluster of two nodes: no root, or no namespaces, here"
     exit 0
   fi
   exec timeout -s KILL 300 tests/slurm/vcluster.sh "$0" "$@"

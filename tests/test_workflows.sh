@@ -70,6 +70,7 @@ root = sys.argv[1]
 runs = pd.read_csv(root + "/quickstart/1-1/runs.csv")
 assert set(runs["extraction.gamma"]) == {0.75, 0.5}, runs
 assert (runs.status == "done").all() and (runs.layer1_true_size == 4).all()
+assert (runs.layer1_found_size > 0).all()
 run = glob.glob(root + "/quickstart/1-1/runs/*/seed_0")[0]
 metrics = pd.read_csv(run + "/metrics.csv")
 last = metrics.pivot_table("value", "step", ["name", "member"]).iloc[-1]["train_loss"]
