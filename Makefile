@@ -134,12 +134,13 @@ check-long: ## the slow checks: 50 kills, sanitizers
 install: all ## into $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib \
 	  $(DESTDIR)$(PREFIX)/include/cohort $(DESTDIR)$(PREFIX)/share/cohort/configs \
-	  $(DESTDIR)$(PREFIX)/share/cohort/scripts
+	  $(DESTDIR)$(PREFIX)/share/cohort/scripts $(DESTDIR)$(PREFIX)/share/cohort/slurm
 	install -m 755 bin/cohort $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(BUILD)/libcohort.a $(DESTDIR)$(PREFIX)/lib
 	install -m 644 include/cohort/*.h $(DESTDIR)$(PREFIX)/include/cohort
 	install -m 644 configs/*.ini $(DESTDIR)$(PREFIX)/share/cohort/configs
 	install -m 755 scripts/fetch.sh $(DESTDIR)$(PREFIX)/share/cohort/scripts
+	install -m 644 slurm/*.sbatch $(DESTDIR)$(PREFIX)/share/cohort/slurm
 
 uninstall: ## remove what install put there
 	rm -rf $(DESTDIR)$(PREFIX)/bin/cohort $(DESTDIR)$(PREFIX)/lib/libcohort.a \
