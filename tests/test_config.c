@@ -574,6 +574,19 @@ static void test_errors_of_missing_values(void **state) {
       "inputs come from: images of a data set, random or grid points, a file.");
   assert_refused(TRAIN "[experiment]\nname =\n",
                  "x.ini:8: experiment.name = \"\": expected the name of a folder");
+  assert_refused(TRAIN "[experiment]\nname = ..\n",
+                 "x.ini:8: experiment.name = \"..\": expected the name of a folder, "
+                 "without a path; experiment.results has that");
+  assert_refused_with(TRAIN, "experiment.name=.",
+                      "override: experiment.name = \".\": expected the name of a folder, "
+                      "without a path; experiment.results has that");
+  assert_refused_with(TRAIN, "experiment.name=a/b",
+                      "override: experiment.name = \"a/b\": expected the name of a "
+                      "folder, without a path; experiment.results has that");
+  assert_refused_with(TRAIN, "experiment.name=-rf",
+                      "override: experiment.name = \"-rf\": expected the name of a "
+                      "folder, which does not begin with '-'");
+  loaded(TRAIN "[experiment]\nname = ...a-b\n");
   assert_refused(TRAIN "[experiment]\nresults =\n",
                  "x.ini:8: experiment.results = \"\": expected the path of a folder");
 }
@@ -647,6 +660,42 @@ static void test_errors_of_finish_together(void **state) {
                  "x.ini:12: extraction.finetune_finish = \"lm\": a finish lowers the loss "
                  "alone, so it excludes training.weight_decay");
   loaded(EXTRACT "[training]\nweight_decay = 1e-4\nfinish = auto\n");
+}
+
+#define QUERY                                                                            \
+  "[experiment]\njob = extract\n[model]\nname = students_dense(3)_2_2_1\n"               \
+  "[teacher]\nweights = model.h5\n[query]\n"
+#define QUERY_FILE QUERY "datagen = file\nfile = a.npz\n"
+
+static void test_errors_of_idle_query_keys(void **state) {
+  (void)state;
+  assert_refused(QUERY_FILE "samples = 5\n",
+                 "x.ini:10: query.samples = \"5\": is read only if query.datagen "
+                 "contains random");
+  assert_refused(QUERY "datagen = mnist+grid\ndistribution = uniform\n",
+                 "x.ini:9: query.distribution = \"uniform\": is read only if "
+                 "query.datagen contains random");
+  assert_refused(QUERY_FILE "range = 0.5\n",
+                 "x.ini:10: query.range = \"0.5\": is read only if query.datagen "
+                 "contains random or grid");
+  assert_refused(QUERY "datagen = random\ngrid_points = 5\n",
+                 "x.ini:9: query.grid_points = \"5\": is read only if query.datagen "
+                 "contains grid");
+  assert_refused(QUERY "datagen = random+grid\nsubsample = 5\n",
+                 "x.ini:9: query.subsample = \"5\": is read only if query.datagen "
+                 "contains a data set of images");
+  assert_refused(QUERY "datagen = fashion_mnist+grid\nseed = 5\n",
+                 "x.ini:9: query.seed = \"5\": is read only if query.datagen contains "
+                 "random or query.subsample is set");
+  assert_refused_with(QUERY_FILE, "query.samples=5",
+                      "override: query.samples = \"5\": is read only if query.datagen "
+                      "contains random");
+  loaded(QUERY_FILE "samples = 10000\nseed = 0\nrange = 1\n"); /* the defaults */
+  loaded(QUERY "datagen = grid\ngrid_points = 3\nrange = 2\n");
+  loaded(QUERY "datagen = random\nsamples = 3\nrange = 2\nseed = 1\n"
+               "distribution = uniform\n");
+  loaded(QUERY "datagen = cifar10\nsubsample = 3\nseed = 1\n");
+  loaded(QUERY "datagen = mnist\nsubsample = 3\n");
 }
 
 static void test_errors_of_extraction_together(void **state) {
@@ -896,7 +945,7 @@ static void test_show_with_every_parameter_changed(void **state) {
       change(&cfg, p + i);
   static const char *const mend[] = {
       "teacher.config=",       "teacher.model=",
-      "teacher.seed=0",        "query.datagen=file+grid",
+      "teacher.seed=0",        "query.datagen=file+grid+random+mnist",
       "query.file=q.npz",      "extraction.cut=count",
       "extraction.mask=m.npy", "training.optimizer=sgd",
       "training.plateau=none", "training.further_training=9ep",
@@ -1095,6 +1144,7 @@ int main(void) {
       cmocka_unit_test(test_errors_of_training_together),
       cmocka_unit_test(test_errors_of_the_teacher),
       cmocka_unit_test(test_errors_of_finish_together),
+      cmocka_unit_test(test_errors_of_idle_query_keys),
       cmocka_unit_test(test_errors_of_extraction_together),
       cmocka_unit_test(test_check_of_a_changed_configuration),
       cmocka_unit_test(test_the_table_is_sound),

@@ -106,7 +106,13 @@ static int check_training(const check *c) {
 }
 
 static int check_experiment(const check *c) {
-  REFUSE_IF(!*c->cfg->experiment.name, experiment, name, "expected the name of a folder");
+  const char *name = c->cfg->experiment.name;
+  REFUSE_IF(!*name, experiment, name, "expected the name of a folder");
+  REFUSE_IF(strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strchr(name, '/'),
+            experiment, name,
+            "expected the name of a folder, without a path; experiment.results has that");
+  REFUSE_IF(*name == '-', experiment, name,
+            "expected the name of a folder, which does not begin with '-'");
   REFUSE_IF(!*c->cfg->experiment.results, experiment, results,
             "expected the path of a folder");
   return COH_OK;
@@ -125,21 +131,46 @@ static bool has_word(const char *list, const char *word) {
   return false;
 }
 
-static int check_teacher(const check *c) {
+static bool has_images(const char *list) {
+  return has_word(list, "mnist") || has_word(list, "fashion_mnist") ||
+         has_word(list, "cifar10");
+}
+
+/* True if the parameter, of a policy that is not asked for, was given. */
+static bool is_idle(const check *c, bool read, const char *section, const char *key) {
+  return !read && !coh_param_is_default(c->cfg, coh_param_find(section, key));
+}
+
+#define REFUSE_IDLE(read, section, key, readers)                                         \
+  REFUSE_IF(is_idle(c, read, #section, #key), section, key, "is read only if " readers)
+
+static int check_query(const check *c) {
   const char *datagen = c->cfg->query.datagen;
-  bool config = *c->cfg->teacher.config, weights = *c->cfg->teacher.weights;
-  bool model = *c->cfg->teacher.model;
-  bool file = has_word(datagen, "file");
+  bool file = has_word(datagen, "file"), images = has_images(datagen);
+  bool random = has_word(datagen, "random"), grid = has_word(datagen, "grid");
   REFUSE_IF(file && !*c->cfg->query.file, query, file,
             "expected a file, since query.datagen contains file");
   REFUSE_IF(!file && *c->cfg->query.file, query, file,
             "is read only if query.datagen contains file");
+  REFUSE_IDLE(random, query, samples, "query.datagen contains random");
+  REFUSE_IDLE(random, query, distribution, "query.datagen contains random");
+  REFUSE_IDLE(random || grid, query, range, "query.datagen contains random or grid");
+  REFUSE_IDLE(grid, query, grid_points, "query.datagen contains grid");
+  REFUSE_IDLE(images, query, subsample, "query.datagen contains a data set of images");
+  REFUSE_IDLE(random || c->cfg->query.subsample > 0, query, seed,
+              "query.datagen contains random or query.subsample is set");
+  return COH_OK;
+}
+
+static int check_teacher(const check *c) {
+  bool config = *c->cfg->teacher.config, weights = *c->cfg->teacher.weights;
+  bool model = *c->cfg->teacher.model;
+  bool only_file = strcmp(c->cfg->query.datagen, "file") == 0;
   REFUSE_IF(config && weights, teacher, weights,
             "expected either teacher.config or teacher.weights, not both");
   REFUSE_IF(model && (config || weights), teacher, model,
             "expected only one of teacher.config, teacher.weights and teacher.model");
-  REFUSE_IF(!config && !weights && !model && strcmp(datagen, "file") != 0, teacher,
-            config,
+  REFUSE_IF(!config && !weights && !model && !only_file, teacher, config,
             "expected teacher.config, teacher.weights or teacher.model; only "
             "query.datagen = file does without a teacher");
   REFUSE_IF(c->cfg->teacher.member > 0 && !config && !weights, teacher, member,
@@ -172,6 +203,7 @@ int coh_check_params(const coh_config *cfg, const coh_param **blamed, coh_error 
   COH_TRY(check_experiment(&c));
   COH_TRY(check_training(&c));
   if (cfg->experiment.job == COH_JOB_EXTRACT) {
+    COH_TRY(check_query(&c));
     COH_TRY(check_teacher(&c));
     COH_TRY(check_extraction(&c));
   }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_NEURONS = 1 << 24 };
+enum { MOST_NEURONS = 16777216 };
 
 /* ---- from sizes ------------------------------------------------------------------ */
 
@@ -72,16 +72,19 @@ static int fail_name(coh_error *err, const char *name, const char *why) {
       name, why);
 }
 
-/* Digits at *at, past which *at moves; false if there are none or too many. */
+/* Digits at *at, past which *at moves; false if there are none, only zeros, or too many
+ * (*out is then beyond MOST_NEURONS, else 0). */
 static bool read_count(const char **at, size_t *out) {
-  if (!isdigit((unsigned char)**at)) return false;
   size_t v = 0;
-  for (; isdigit((unsigned char)**at); (*at)++) {
-    v = v * 10 + (size_t)(**at - '0');
-    if (v > MOST_NEURONS) return false;
-  }
+  for (; isdigit((unsigned char)**at); (*at)++)
+    if (v <= MOST_NEURONS) v = v * 10 + (size_t)(**at - '0');
   *out = v;
-  return v > 0;
+  return v > 0 && v <= MOST_NEURONS;
+}
+
+/* Why read_count failed. */
+static const char *why_not(size_t count, const char *limit, const char *expected) {
+  return count > MOST_NEURONS ? limit : expected;
 }
 
 static const family *find_family(const char *name, const char **rest) {
@@ -101,8 +104,12 @@ static int read_sizes(const char *name, const char *at, size_t *sizes, size_t *n
                       coh_error *err) {
   while (*at) {
     if (*n > COH_MAX_LAYERS) return fail_name(err, name, "too many layers");
-    if (*at++ != '_' || !read_count(&at, &sizes[(*n)++]))
-      return fail_name(err, name, "expected positive sizes joined by '_'");
+    const char *expected = "expected positive sizes joined by '_'";
+    if (*at++ != '_') return fail_name(err, name, expected);
+    if (!read_count(&at, &sizes[*n]))
+      return fail_name(err, name,
+                       why_not(sizes[*n], "a size is at most 16777216", expected));
+    ++*n;
   }
   return COH_OK;
 }
@@ -122,7 +129,9 @@ int coh_plan_parse(const char *name, coh_act act, size_t n_out, coh_plan *out,
   if (f->students) {
     at++;
     if (!read_count(&at, members) || *at++ != ')')
-      return fail_name(err, name, "expected a number of members in '(N)'");
+      return fail_name(err, name,
+                       why_not(*members, "(N) is at most 16777216 members",
+                               "expected a number of members in '(N)'"));
   }
   size_t sizes[COH_MAX_LAYERS + 2], n = 0;
   if (f->in) sizes[n++] = f->in;
