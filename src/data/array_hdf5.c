@@ -54,11 +54,15 @@ static bool link_exists(hid_t file, const char *name) {
   return true;
 }
 
-static bool is_dataset(hid_t file, const char *name) {
+static bool is_a(hid_t file, const char *name, H5I_type_t type) {
   hid_t object = link_exists(file, name) ? H5Oopen(file, name, H5P_DEFAULT) : -1;
   if (object < 0) return false;
-  bool yes = H5Iget_type(object) == H5I_DATASET;
+  bool yes = H5Iget_type(object) == type;
   return H5Oclose(object) >= 0 && yes;
+}
+
+static bool is_dataset(hid_t file, const char *name) {
+  return is_a(file, name, H5I_DATASET);
 }
 
 /* Lists the data sets at the top of the file; `last`: [NAME_BYTES], the last one. */
@@ -86,6 +90,9 @@ static int choose(hid_t file, const char *path, const char **name, char *only,
   coh_text names = {0};
   size_t count = 0;
   if (*name && is_dataset(file, *name)) return COH_OK;
+  if (*name && is_a(file, *name, H5I_GROUP))
+    return coh_fail(err, COH_EDATA, "%s: %s is a group, expected a data set", path,
+                    *name);
   int rc = list(file, path, &count, only, &names, err);
   if (rc == COH_OK && (*name || count != 1))
     rc = coh_fail(err, COH_EDATA, "%s: expected %s%s; it holds: %s", path,

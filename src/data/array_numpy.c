@@ -60,6 +60,12 @@ static bool is_known(const element *e) {
   return false;
 }
 
+/* What an array of this kind holds that is no number, or NULL. */
+static const char *not_numbers(char kind) {
+  if (kind == 'U' || kind == 'S') return "text";
+  return kind == 'O' ? "Python objects" : NULL;
+}
+
 /* '<f8': byte order, kind, width. */
 static int parse_descr(cursor *c, npy_header *h, coh_error *err) {
   const char *expected = "a type such as '<f8': float, integer or bool";
@@ -67,7 +73,11 @@ static int parse_descr(cursor *c, npy_header *h, coh_error *err) {
   const char *p = c->at;
   if (*p != '\'' || !p[1] || !p[2] || !p[3]) return bad_header(c, expected, err);
   h->element = (element){p[2], (size_t)(p[3] - '0'), p[1] == '>'};
-  if (!strchr("<>|=", p[1]) || !is_known(&h->element) || p[4] != '\'')
+  bool ordered = strchr("<>|=", p[1]) != NULL;
+  if (ordered && not_numbers(p[2]))
+    return coh_fail(err, COH_EDATA, "%s: holds %s, expected numbers", c->where,
+                    not_numbers(p[2]));
+  if (!ordered || !is_known(&h->element) || p[4] != '\'')
     return bad_header(c, expected, err);
   c->at = p + 5;
   h->has_element = true;
