@@ -28,15 +28,19 @@ static int mask_path(const coh_config *cfg, char *out, coh_error *err) {
   return coh_format(out, COH_PATH, err, "%s", cfg->extraction.mask);
 }
 
+/* Of the mask's bytes, and of the version of the robust rule. */
 static int clustering_hash(const coh_config *cfg, coh_hash *out, coh_error *err) {
   int rc;
-  char path[COH_PATH];
+  char path[COH_PATH], inputs[64];
   coh_hash mask = {""};
+  bool robust = cfg->extraction.method == COH_ROBUST;
   if (mask_is_file(cfg)) {
     COH_TRY(mask_path(cfg, path, err));
     COH_TRY(coh_hash_file(path, &mask, err));
   }
-  COH_TRY(coh_config_hash(cfg, COH_SCOPE_CLUSTERING, mask.hex, out, err));
+  COH_TRY(coh_format(inputs, sizeof inputs, err, "%s%s", mask.hex,
+                     robust ? " robust 1" : ""));
+  COH_TRY(coh_config_hash(cfg, COH_SCOPE_CLUSTERING, inputs, out, err));
 cleanup:
   return rc;
 }

@@ -16,6 +16,14 @@ static int cluster(extraction *x, coh_clustering **c, coh_error *err) {
   int rc = COH_OK;
   job *j = x->job;
   coh_layer_view view = {0};
+  coh_layer_data data = {.act = x->upper.layer[0].act,
+                         .n = x->features.n,
+                         .n_out = x->features.n_out,
+                         .dtype = x->features.dtype,
+                         .x = x->features.x,
+                         .y = x->features.y,
+                         .plan = &x->upper,
+                         .params = x->params};
   coh_cluster_options options;
   size_t shape[2] = {0};
   double *w = NULL;
@@ -24,6 +32,7 @@ static int cluster(extraction *x, coh_clustering **c, coh_error *err) {
   if (j->grid.rank == 0)
     rc = coh_layer_view_of(&x->upper, x->N, x->params, x->loss,
                            x->found.L == 0 ? x->mask0 : NULL, &view, err);
+  view.data = &data;
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(coh_cluster_layer(j->grid.world, &view, &options, &j->sink, c, err));
   if (*c) {

@@ -7,9 +7,6 @@
 
 #include "extraction.h"
 
-static const char *const state_name[] = {"kept", "small", "not aligned",
-                                         "no good student"};
-
 /* Cosine distance below which a teacher's neuron counts as matched in the printed table.
  */
 static const double NEAR = 1e-3;
@@ -17,26 +14,56 @@ static const double NEAR = 1e-3;
 /* ---- clusters
  * ------------------------------------------------------------------------------ */
 
-static void count_states(const coh_clustering *c, size_t count[4]) {
-  memset(count, 0, 4 * sizeof *count);
+static void count_states(const coh_clustering *c, size_t count[COH_CLUSTER_STATES]) {
+  memset(count, 0, COH_CLUSTER_STATES * sizeof *count);
   for (size_t k = 0; k < c->n_clusters; k++) count[c->cluster[k].state]++;
 }
 
 static int write_clusters(const extraction *x, coh_error *err) {
   int rc;
-  char path[COH_PATH], number[32];
+  char path[COH_PATH], n[4][32];
   coh_text csv = {0};
-  coh_text_add(&csv, "layer,cluster,state,size,students,median_cosine_distance\n");
+  coh_text_add(&csv,
+               "layer,cluster,state,size,students,median_cosine_distance,votes,electors,"
+               "spread,effect,loss_without,flat_students\n");
   for (size_t l = 0; l < x->n_layers; l++) {
     const coh_clustering *c = x->layer[l].cluster;
     for (size_t k = 0; k < c->n_clusters; k++) {
       const coh_cluster *q = &c->cluster[k];
-      coh_text_add(&csv, "%zu,%zu,%s,%zu,%zu,%s\n", l + 1, k, state_name[q->state],
-                   q->size, q->students, coh_real_text(q->median, number));
+      coh_text_add(&csv, "%zu,%zu,%s,%zu,%zu,%s", l + 1, k,
+                   coh_cluster_state_name(q->state), q->size, q->students,
+                   coh_real_text(q->median, n[0]));
+      if (c->method == COH_ROBUST)
+        coh_text_add(&csv, ",%zu,%zu,%s,%s,%s,%zu\n", q->votes, q->electors,
+                     coh_real_text(q->spread, n[1]), coh_real_text(q->effect, n[2]),
+                     coh_real_text(q->rise, n[3]), q->flat);
+      else
+        coh_text_add(&csv, ",,,,,,\n");
     }
   }
   COH_TRY(coh_text_check(&csv, err));
   COH_TRY(coh_format(path, sizeof path, err, "%s/clusters.csv", x->folder));
+  COH_TRY(coh_file_write(path, csv.data, csv.len, err));
+cleanup:
+  coh_text_free(&csv);
+  return rc;
+}
+
+/* Found width for every gamma and beta, a row for each pair. */
+static int write_stability(const extraction *x, coh_error *err) {
+  int rc;
+  char path[COH_PATH], n[2][32];
+  coh_text csv = {0};
+  coh_text_add(&csv, "layer,gamma,beta,found_size\n");
+  for (size_t l = 0; l < x->n_layers; l++) {
+    const coh_stability *t = &x->layer[l].cluster->stability;
+    for (size_t g = 0; t->size && g < t->n_gamma; g++)
+      for (size_t b = 0; b < t->n_beta; b++)
+        coh_text_add(&csv, "%zu,%s,%s,%zu\n", l + 1, coh_real_text(t->gamma[g], n[0]),
+                     coh_real_text(t->beta[b], n[1]), t->size[g * t->n_beta + b]);
+  }
+  COH_TRY(coh_text_check(&csv, err));
+  COH_TRY(coh_format(path, sizeof path, err, "%s/stability.csv", x->folder));
   COH_TRY(coh_file_write(path, csv.data, csv.len, err));
 cleanup:
   coh_text_free(&csv);
@@ -116,14 +143,39 @@ static void print_sizes(const coh_plan *p) {
   for (size_t l = 0; l < p->L; l++) printf("-%zu", p->layer[l].out);
 }
 
+static void print_stability(const coh_stability *t) {
+  printf("  width found, by gamma (down) and beta (across)\n        ");
+  for (size_t b = 0; b < t->n_beta; b++) printf(" %5g", t->beta[b]);
+  for (size_t g = 0; g < t->n_gamma; g++) {
+    printf("\n  %6g", t->gamma[g]);
+    for (size_t b = 0; b < t->n_beta; b++) printf(" %5zu", t->size[g * t->n_beta + b]);
+  }
+  printf("\n");
+}
+
 static void print_clusters(const extraction *x, size_t l) {
-  size_t count[4];
+  size_t n[COH_CLUSTER_STATES];
   const coh_clustering *c = x->layer[l].cluster;
-  count_states(c, count);
-  printf(
-      "layer %zu: %zu vectors in %zu clusters, cut at height %.3g: %zu kept, %zu small, "
-      "%zu not aligned, %zu without a good student\n",
-      l + 1, c->N * c->H, c->n_clusters, c->cut, count[0], count[1], count[2], count[3]);
+  count_states(c, n);
+  if (c->method == COH_REFERENCE) {
+    printf("layer %zu: %zu vectors in %zu clusters, cut at height %.3g: %zu kept, %zu "
+           "small, %zu not aligned, %zu without a good student\n",
+           l + 1, c->N * c->H, c->n_clusters, c->cut, n[COH_CLUSTER_KEPT],
+           n[COH_CLUSTER_SMALL], n[COH_CLUSTER_UNALIGNED], n[COH_CLUSTER_NO_GOOD]);
+    return;
+  }
+  printf("layer %zu: %zu neurons, %zu without copies and idle ones; clusters: %zu kept, "
+         "%zu duplicate, %zu unneeded\n",
+         l + 1, c->N * c->H, c->n_leaves, n[COH_CLUSTER_KEPT], n[COH_CLUSTER_DUPLICATE],
+         n[COH_CLUSTER_UNNEEDED]);
+  printf("  neuron  size  students  votes    spread    effect  loss without\n");
+  for (size_t k = 0; k < c->K; k++) {
+    const coh_cluster *q = &c->cluster[c->kept[k]];
+    printf("  %6zu %5zu %9zu %3zu/%-3zu %8.1e  %8.1e      %8.1e%s\n", k, q->size,
+           q->students, q->votes, q->electors, q->spread, q->effect, q->rise,
+           q->flat ? "  flat channel" : "");
+  }
+  if (c->stability.size) print_stability(&c->stability);
 }
 
 static void print_comparison(const extraction *x, size_t l, const coh_comparison *before,
@@ -229,6 +281,7 @@ int extraction_report(const extraction *x, coh_measures *m, coh_error *err) {
   int rc;
   comparisons c = {0};
   COH_TRY(write_clusters(x, err));
+  if (x->job->cfg.extraction.stability) COH_TRY(write_stability(x, err));
   if (x->teacher->known) {
     COH_TRY(compare(x, &c, err));
     COH_TRY(write_neurons(x, &c, err));

@@ -514,7 +514,7 @@ static void test_cluster_of_bad_students_is_dropped(void **state) {
       a[s][h][0] = 1;
     }
   }
-  coh_layer_view view = {MANY, EACH, 2, 1, &w[0][0][0], &a[0][0][0], loss, NULL};
+  coh_layer_view view = {MANY, EACH, 2, 1, &w[0][0][0], &a[0][0][0], loss, NULL, NULL};
   coh_cluster_options o = options_of(COH_G);
   coh_sink sink = {.line = count_warnings};
   coh_clustering *c;
@@ -537,7 +537,7 @@ static void test_unaligned_cluster_is_dropped(void **state) {
                           {{0, -0.1}, {50, 0}}};
   double a[MANY][2][1] = {{{1}, {1}}, {{1}, {1}}, {{1}, {1}}, {{1}, {1}}},
          loss[MANY] = {0};
-  coh_layer_view view = {MANY, 2, 2, 1, &w[0][0][0], &a[0][0][0], loss, NULL};
+  coh_layer_view view = {MANY, 2, 2, 1, &w[0][0][0], &a[0][0][0], loss, NULL, NULL};
   coh_cluster_options o = options_of(COH_G);
   o.cut = COH_CUT_COUNT;
   o.clusters = 2;

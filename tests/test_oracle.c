@@ -117,7 +117,7 @@ static coh_clustering *cluster(oracle_case *c) {
   assert_non_null(keep);
   assert_int_equal(values, n * c->O);
   for (size_t d = 0; d < c->D; d++) keep[d] = mask[d] != 0;
-  coh_layer_view view = {c->N, c->H, c->D, c->O, w, a, loss, keep};
+  coh_layer_view view = {c->N, c->H, c->D, c->O, w, a, loss, keep, NULL};
   coh_clustering *out;
   OK(coh_cluster_layer(MPI_COMM_WORLD, &view, &c->opt, NULL, &out, &err));
   free(keep);

@@ -52,8 +52,12 @@ typedef enum coh_init {
 } coh_init;
 typedef enum coh_init_bias { COH_BIAS_ZERO, COH_BIAS_UNIFORM } coh_init_bias;
 typedef enum coh_init_fan { COH_FAN_STUDENT, COH_FAN_TENSOR } coh_init_fan;
+typedef enum coh_method { COH_REFERENCE, COH_ROBUST } coh_method;
 typedef enum coh_linkage { COH_AVERAGE, COH_COMPLETE } coh_linkage;
-typedef enum coh_metric { COH_EUCLIDEAN, COH_COSINE } coh_metric;
+typedef enum coh_metric {
+  COH_EUCLIDEAN, COH_COSINE,
+  COH_RELATIVE /* no choice of the user's: what method = robust takes */
+} coh_metric;
 typedef enum coh_canonical {
   COH_CANON_FIRST, COH_CANON_LARGEST, COH_CANON_DISTANCE
 } coh_canonical;
@@ -137,7 +141,9 @@ typedef struct coh_config {
     int64_t seed;                  /* ... drawn from this seed */
   } teacher;
   struct {
+    int method;                    /* coh_method */
     double gamma, beta;
+    bool stability;                /* also write stability.csv */
     int linkage, metric, canonical, cut;
     int64_t clusters;              /* for cut = count */
     char mask[COH_CFG_TEXT];       /* none | auto | a .npy/.h5 file of d_in booleans */

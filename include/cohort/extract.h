@@ -43,7 +43,8 @@ static inline size_t coh_pair(size_t n, size_t i, size_t j) {
 }
 
 /* Condensed distances [n(n-1)/2] of the rows of f [n, D], over the components with
- * mask[d] != 0 (mask may be NULL): euclidean |u-v|, or cosine 1 - u.v/(|u||v|);
+ * mask[d] != 0 (mask may be NULL): euclidean |u-v|, or cosine 1 - u.v/(|u||v|), or
+ * relative |u-v| / sqrt((|u|^2 + |v|^2) / 2), the chord of the angle for equal lengths;
  * `symmetric`: the smaller of d(u,v) and d(u,-v). A zero vector has cosine distance 1
  * from every other.
  *
@@ -100,12 +101,25 @@ size_t coh_cut_labels(size_t n, const coh_merge *merges, double height, size_t *
 
 /* ---- one layer --------------------------------------------------------------------- */
 
+/* The query set as the layer reads it, and the students from this layer upwards: what
+ * method = robust tells a neuron's part in the answers by. All borrowed. */
+typedef struct coh_layer_data {
+  coh_act act;
+  size_t n, n_out;
+  coh_dtype dtype;
+  const void *x;        /* [n, D - 1] what the layer reads */
+  const void *y;        /* [n, n_out] the teacher's answers */
+  const coh_plan *plan; /* of one student; layer 0 is the one in hand */
+  const double *params; /* [N, plan->P] */
+} coh_layer_data;
+
 typedef struct coh_layer_view {
   size_t N, H, D, O;
-  const double *w;     /* [N, H, D], bias last */
-  const double *a;     /* [N, H, O] outgoing weights */
-  const double *loss;  /* [N] */
-  const uint8_t *mask; /* [D], last (bias) always 1; NULL = all */
+  const double *w;            /* [N, H, D], bias last */
+  const double *a;            /* [N, H, O] outgoing weights */
+  const double *loss;         /* [N] */
+  const uint8_t *mask;        /* [D], last (bias) always 1; NULL = all */
+  const coh_layer_data *data; /* for method = robust; else may be NULL */
 } coh_layer_view;
 
 /* canonical: which of u and -u stands for a neuron whose sign is free (a zero counts as
@@ -114,6 +128,8 @@ typedef struct coh_layer_view {
  * symmetric, and in a cluster every sign agrees with that of its medoid (least total
  * distance, lowest index). */
 typedef struct coh_cluster_options {
+  coh_method
+      method; /* robust: of the following only symmetry, gamma, beta, last_hidden */
   coh_symmetry symmetry;
   double linear_part; /* coh_act_linear_part: not 0 for the even_linear classes */
   double gamma, beta;
@@ -123,6 +139,7 @@ typedef struct coh_cluster_options {
   coh_cut cut;
   size_t clusters;
   bool last_hidden; /* collapse outgoing weights to the best student's sum only */
+  bool stability;   /* robust: also the number of clusters for other gamma and beta */
 } coh_cluster_options;
 /* From [extraction]; last_hidden = false. COH_EUSAGE for cut = angle without metric =
  * cosine. */
@@ -133,8 +150,16 @@ typedef enum coh_cluster_state {
   COH_CLUSTER_KEPT,
   COH_CLUSTER_SMALL,     /* fewer than floor(gamma*N) members */
   COH_CLUSTER_UNALIGNED, /* median pairwise cosine distance above 1 - cos(pi/beta) */
-  COH_CLUSTER_NO_GOOD    /* no member in any of the best five students */
+  COH_CLUSTER_NO_GOOD,   /* no member in any of the best five students */
+  /* method = robust only */
+  COH_CLUSTER_UNNEEDED,  /* the answers are as good without it */
+  COH_CLUSTER_DUPLICATE, /* unneeded, and within pi/beta of one that is kept */
+  COH_CLUSTER_LEFTOVER,  /* all neurons that too few students agree on */
+  COH_CLUSTER_IDLE       /* all neurons that add nothing: dead, constant, linear,
+                            cancelling */
 } coh_cluster_state;
+enum { COH_CLUSTER_STATES = COH_CLUSTER_IDLE + 1 };
+const char *coh_cluster_state_name(coh_cluster_state);
 
 typedef struct coh_cluster {
   coh_cluster_state state;
@@ -142,13 +167,32 @@ typedef struct coh_cluster {
   size_t students; /* distinct students among them */
   double median;   /* median pairwise cosine distance (masked, canonical); NAN if small */
   size_t student;  /* the student whose members were averaged; undefined unless kept */
+  /* method = robust only, else 0 */
+  size_t electors; /* students whose loss is too low to have missed it */
+  size_t votes;    /* electors with a member */
+  double spread;   /* average relative distance of its two halves: chord of their angle */
+  double effect;   /* mean square of what it adds to a student's output, constant and
+                      linear parts aside; median over the students */
+  double rise;     /* of the mean square error, if it alone is left out */
+  size_t flat;     /* students with members that lie close and cancel, so that they act as
+                      a derivative: a flat channel (van Meegen et al. 2025) */
 } coh_cluster;
 
+/* Number of clusters kept for every gamma and beta of a grid. */
+typedef struct coh_stability {
+  size_t n_gamma, n_beta;
+  const double *gamma, *beta; /* static */
+  size_t *size;               /* [n_gamma, n_beta] */
+} coh_stability;
+
 typedef struct coh_clustering {
+  coh_method method;
   size_t N, H, D, O;
-  coh_merge *merges; /* [n - 1] */
-  double cut;
-  size_t n_clusters;    /* all, kept or not */
+  size_t n_leaves;   /* of the tree: n vectors; robust: what copies and idle ones left */
+  coh_merge *merges; /* [n_leaves - 1] */
+  size_t *leaf;      /* robust: [n] leaf that holds a vector, SIZE_MAX for idle ones */
+  double cut;        /* robust: largest spread that pi/beta allows */
+  size_t n_clusters; /* all, kept or not */
   coh_cluster *cluster; /* [n_clusters] */
   size_t *label;        /* [n] index into cluster */
   double *sign; /* [n] +1 or -1 that made vectors canonical (canonical = distance: +1
@@ -163,9 +207,13 @@ typedef struct coh_clustering {
    * even_linear: linear [N, D, O] = c times the sum over flipped members of w_j outer a_j
    * (their original w_j; c = linear_part), bias row last. NULL for the other classes. */
   double *constant, *linear;
+  coh_stability stability; /* where asked for */
 } coh_clustering;
 
-/* Steps 1-8 of section 4. The view and the options count on rank 0 only and may be NULL
+/* reference: steps 1-8 of section 4. robust: docs/robust.md; a (last hidden) and a,
+ * constant, linear (else) are then least squares over sampled rows of the query set, of
+ * the answers or of each student's next pre-activations, and constant is there for all
+ * classes but even_linear. The view and the options count on rank 0 only and may be NULL
  * elsewhere; *out is NULL there. COH_EUSAGE when gamma*N < 2; COH_ENUMERIC when no
  * cluster survives (the message counts small, unaligned and lost ones) or a weight or
  * loss is not finite (names the student). */

@@ -234,8 +234,17 @@ static const coh_param params[] = {
         DEF("0"), RANGE(0, 1e6)),
 
   /* ---- extraction ---- */
+  PARAM(extraction, method, CLUSTERING, EXTRACT,
+        "How neurons of the students become clusters: robust, by what they do to the "
+        "answers, or reference, as Martinelli et al. 2024.",
+        DEF("robust"), ONE_OF("reference", "robust")),
+  PARAM(extraction, stability, NONE, EXTRACT,
+        "Also write stability.csv: the width found for a grid of gamma and beta; for "
+        "method = robust.",
+        DEF("false")),
   PARAM(extraction, gamma, CLUSTERING, EXTRACT,
-        "Fraction of the students that must share a neuron for it to be kept.",
+        "Fraction of the students that must share a neuron for it to be kept; robust: of "
+        "those whose loss is too low to have missed it.",
         DEF("0.5"), ABOVE(0, 1)),
   PARAM(extraction, beta, CLUSTERING, EXTRACT,
         "Widest angle inside a cluster, as the divisor of pi: 6 for 30 degrees.",

@@ -10,6 +10,7 @@
 int coh_cluster_options_of(const coh_config *cfg, coh_act act, coh_cluster_options *out,
                            coh_error *err) {
   *out = (coh_cluster_options){
+      .method = (coh_method)cfg->extraction.method,
       .symmetry = coh_act_symmetry(act),
       .linear_part = coh_act_linear_part(act),
       .gamma = cfg->extraction.gamma,
@@ -19,6 +20,7 @@ int coh_cluster_options_of(const coh_config *cfg, coh_act act, coh_cluster_optio
       .canonical = (coh_canonical)cfg->extraction.canonical,
       .cut = (coh_cut)cfg->extraction.cut,
       .clusters = cfg->extraction.clusters > 0 ? (size_t)cfg->extraction.clusters : 0,
+      .stability = cfg->extraction.stability,
   };
   if (out->cut == COH_CUT_ANGLE && out->metric != COH_COSINE)
     return coh_fail(err, COH_EUSAGE,
@@ -31,6 +33,8 @@ int coh_cluster_options_of(const coh_config *cfg, coh_act act, coh_cluster_optio
 
 void coh_clustering_destroy(coh_clustering *c) {
   if (!c) return;
+  free(c->stability.size);
+  free(c->leaf);
   free(c->linear);
   free(c->constant);
   free(c->a);
@@ -69,6 +73,8 @@ static int check_view(const coh_layer_view *v, const coh_cluster_options *o,
   if (coh_symmetry_is_even_linear(o->symmetry) != (o->linear_part != 0))
     return coh_fail(err, COH_EBUG, "linear part %g for symmetry %s", o->linear_part,
                     coh_symmetry_name(o->symmetry));
+  if (o->method == COH_ROBUST && (!v->data || v->data->n == 0))
+    return coh_fail(err, COH_EBUG, "method = robust needs the query set");
   COH_TRY(check_values("a loss", v->N, 1, v->loss, err));
   COH_TRY(check_values("an input weight", v->N, v->H * v->D, v->w, err));
   COH_TRY(check_values("an output weight", v->N, v->H * v->O, v->a, err));
@@ -82,7 +88,9 @@ static int allocate(coh_layer_work *k, coh_error *err) {
   coh_clustering *c;
   COH_TRY(coh_alloc(&k->out, 1, sizeof *k->out, err));
   c = k->out;
+  c->method = k->opt->method;
   c->N = v->N, c->H = v->H, c->D = v->D, c->O = v->O;
+  c->n_leaves = k->n;
   COH_TRY(coh_alloc(&k->f, k->n * v->D, sizeof *k->f, err));
   COH_TRY(coh_alloc(&c->merges, k->n, sizeof *c->merges, err));
   COH_TRY(coh_alloc(&c->label, k->n, sizeof *c->label, err));
@@ -140,10 +148,40 @@ static int prepare(coh_layer_work *k, coh_error *err) {
   k->by_distance =
       k->opt->canonical == COH_CANON_DISTANCE && coh_symmetry_has_sign(k->opt->symmetry);
   COH_TRY(allocate(k, err));
+  if (k->opt->method == COH_ROBUST) return COH_OK;
   normalise(k);
   canonicalise(k);
 cleanup:
   return rc;
+}
+
+/* What the tree is made of: rank 0. */
+typedef struct vectors {
+  size_t n, D;
+  const double *f;
+  const uint8_t *mask;
+  coh_metric metric;
+  bool symmetric;
+  coh_linkage linkage;
+  coh_merge *merges;
+} vectors;
+
+static int choose_vectors(coh_layer_work *k, vectors *v, coh_error *err) {
+  const coh_cluster_options *o = k->opt;
+  *v = (vectors){.n = k->n,
+                 .D = k->view->D,
+                 .f = k->f,
+                 .mask = k->view->mask,
+                 .metric = o->metric,
+                 .symmetric = k->by_distance,
+                 .linkage = o->linkage,
+                 .merges = k->out->merges};
+  if (o->method == COH_REFERENCE) return COH_OK;
+  v->mask = NULL;
+  v->metric = COH_RELATIVE;
+  v->symmetric = coh_symmetry_has_sign(o->symmetry);
+  v->linkage = COH_AVERAGE;
+  return coh_robust_prepare(k, &v->n, &v->D, &v->f, err);
 }
 
 /* Steps 5 to 8 on rank 0. */
@@ -152,6 +190,7 @@ static int cluster(coh_layer_work *k, coh_error *err) {
   const coh_cluster_options *o = k->opt;
   coh_clustering *c = k->out;
   size_t large;
+  if (o->method == COH_ROBUST) return coh_robust_cluster(k, err);
   COH_TRY(coh_cut_height(k->n, c->merges, o->cut, k->min_size, o->clusters, o->beta,
                          &c->cut, &large, err));
   c->n_clusters = coh_cut_labels(k->n, c->merges, c->cut, c->label);
@@ -168,21 +207,20 @@ int coh_cluster_layer(MPI_Comm comm, const coh_layer_view *view,
                       coh_clustering **out, coh_error *err) {
   int rc, rank;
   coh_layer_work k = {.view = view, .opt = options, .sink = sink};
+  vectors v = {0};
   *out = NULL;
   COH_MPI(MPI_Comm_rank(comm, &rank));
   if (rank == 0) rc = prepare(&k, err);
+  if (rank == 0 && !rc) rc = choose_vectors(&k, &v, err);
   COH_TRY(coh_agree(comm, rc, err));
-  if (rank == 0)
-    rc = coh_tree(comm, k.n, view->D, k.f, view->mask, options->metric, k.by_distance,
-                  options->linkage, k.out->merges, err);
-  else
-    rc = coh_tree(comm, 0, 0, NULL, NULL, COH_EUCLIDEAN, false, COH_AVERAGE, NULL, err);
-  COH_TRY(rc);
+  COH_TRY(coh_tree(comm, v.n, v.D, v.f, v.mask, v.metric, v.symmetric, v.linkage,
+                   v.merges, err));
   if (rank == 0) rc = cluster(&k, err);
   COH_TRY(coh_agree(comm, rc, err));
   *out = k.out;
   k.out = NULL;
 cleanup:
+  coh_robust_free(k.robust);
   coh_clustering_destroy(k.out);
   free(k.f);
   return rc;

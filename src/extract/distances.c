@@ -30,7 +30,7 @@ enum { PANEL = 256, CHUNK = 480, DROPPED_BITS = 12, TAG = 71 };
 
 typedef struct problem { /* told to all ranks by rank 0 */
   uint64_t n, D;         /* D: unmasked components, at least 1 */
-  uint64_t cosine, symmetric;
+  uint64_t cosine, relative, symmetric;
 } problem;
 
 typedef struct gram {
@@ -95,11 +95,13 @@ WIDE static size_t squares(size_t count, double u2, const double *v2, double *x,
 /* Squared distances become distances; s: sums of squared norms, below 2 for a zero vector
  * among the normalised ones. */
 WIDE static void distances_of(size_t count, double u2, const double *v2, double *x,
-                              bool cosine) {
+                              const problem *p) {
+  bool cosine = p->cosine, relative = p->relative;
 #pragma omp simd
   for (size_t j = 0; j < count; j++) {
-    double r = rounded(x[j]);
-    x[j] = !cosine ? sqrt(r) : u2 + v2[j] < 2 ? 1 : r / 2;
+    double r = rounded(x[j]), s = u2 + v2[j];
+    double scale = !relative ? 1 : s > 0 ? 2 / s : 0;
+    x[j] = !cosine ? sqrt(r * scale) : s < 2 ? 1 : r / 2;
   }
 }
 
@@ -114,7 +116,7 @@ static void finish(const gram *k, size_t r, size_t from, size_t count, double *x
       x[j] = square_difference(u, v + j * D, x[j] < -1 ? -1 : 1, D);
       lost--;
     }
-  distances_of(count, k->own2[r], v2, x, k->p.cosine);
+  distances_of(count, k->own2[r], v2, x, &k->p);
 }
 
 /* ---- panels ---- */
@@ -250,7 +252,8 @@ static int announce(gram *k, size_t n, size_t D, const double *f, const uint8_t 
   if (k->m->rank == 0) {
     size_t open = 0;
     for (size_t d = 0; d < D; d++) open += !mask || mask[d];
-    k->p = (problem){n, open > 0 ? open : 1, metric == COH_COSINE, symmetric};
+    k->p = (problem){n, open > 0 ? open : 1, metric == COH_COSINE, metric == COH_RELATIVE,
+                     symmetric};
     rc = all_finite(n, D, f, mask, err);
     if (rc == COH_OK && n > INT32_MAX)
       rc = coh_fail(err, COH_EUSAGE, "distances of %zu vectors: at most 2^31 - 1", n);
@@ -354,12 +357,14 @@ void coh_distances_plain(size_t n, size_t D, const double *f, const uint8_t *mas
   for (size_t i = 0; i < n; i++)
     for (size_t j = i + 1; j < n; j++) {
       const double *u = f + i * D, *v = f + j * D;
-      long double nu = cosine ? plain_norm(D, u, mask) : 1;
-      long double nv = cosine ? plain_norm(D, v, mask) : 1;
-      if (nu == 0 || nv == 0) {
+      long double nu = plain_norm(D, u, mask), nv = plain_norm(D, v, mask);
+      if (cosine && (nu == 0 || nv == 0)) {
         out[coh_pair(n, i, j)] = 1;
         continue;
       }
+      if (metric == COH_EUCLIDEAN) nu = nv = 1;
+      if (metric == COH_RELATIVE) nu = nv = sqrtl((nu * nu + nv * nv) / 2);
+      if (nu == 0) nu = nv = 1;
       long double x = plain_square(D, u, v, mask, nu, nv, 1);
       if (symmetric) x = fminl(x, plain_square(D, u, v, mask, nu, nv, -1));
       out[coh_pair(n, i, j)] = (double)(cosine ? x / 2 : sqrtl(x));

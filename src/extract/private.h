@@ -20,6 +20,8 @@ int coh_lstsq_by(MPI_Comm comm, size_t elements, size_t n, size_t d, size_t o,
                  coh_fill_row fill, void *ctx, double rcond, double *theta, size_t *rank,
                  coh_error *err);
 
+typedef struct coh_robust coh_robust;
+
 /* Work on one layer on rank 0, between the steps of section 4. */
 typedef struct coh_layer_work {
   const coh_layer_view *view;
@@ -28,6 +30,7 @@ typedef struct coh_layer_work {
   size_t n, min_size; /* vectors; floor(gamma * N) */
   bool by_distance;   /* signs are decided inside clusters, by symmetric distances */
   double *f;          /* [n, D] canonical vectors: sign * w / norm */
+  coh_robust *robust; /* method = robust: what it keeps between its two steps */
   coh_clustering *out;
 } coh_layer_work;
 
@@ -36,5 +39,12 @@ typedef struct coh_layer_work {
 int coh_layer_filter(coh_layer_work *work, coh_error *err);
 /* Step 8: w, a, constant, linear of the clusters that passed. */
 int coh_layer_collapse(coh_layer_work *work, coh_error *err);
+
+/* method = robust, in place of all steps. prepare: the vectors [*n, *D] to make the tree
+ * of, by relative distances. cluster: all that comes after the tree. */
+int coh_robust_prepare(coh_layer_work *work, size_t *n, size_t *D, const double **f,
+                       coh_error *err);
+int coh_robust_cluster(coh_layer_work *work, coh_error *err);
+void coh_robust_free(coh_robust *);
 
 #endif

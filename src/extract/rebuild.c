@@ -31,7 +31,7 @@ int coh_layer_view_of(const coh_plan *upper, size_t N, const double *params,
     neuron_inputs(low, p, w + n * H * D);
     memcpy(a + n * H * O, p + high->w, H * O * sizeof *a);
   }
-  *out = (coh_layer_view){N, H, D, O, w, a, loss, mask};
+  *out = (coh_layer_view){N, H, D, O, w, a, loss, mask, NULL};
   return COH_OK;
 cleanup:
   free(w);

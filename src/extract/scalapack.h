@@ -20,6 +20,8 @@ void descinit_(int *desc, const int *m, const int *n, const int *mb, const int *
                int *info);
 void pdgeqrf_(const int *m, const int *n, double *a, const int *ia, const int *ja,
               const int *desca, double *tau, double *work, const int *lwork, int *info);
+void dgeqrf_(const int *m, const int *n, double *a, const int *lda, double *tau,
+             double *work, const int *lwork, int *info);
 void dgelsd_(const int *m, const int *n, const int *nrhs, double *a, const int *lda,
              double *b, const int *ldb, double *s, const double *rcond, int *rank,
              double *work, const int *lwork, int *iwork, int *info);
