@@ -362,11 +362,11 @@ void coh_distances_plain(size_t n, size_t D, const double *f, const uint8_t *mas
         out[coh_pair(n, i, j)] = 1;
         continue;
       }
-      if (metric == COH_EUCLIDEAN) nu = nv = 1;
-      if (metric == COH_RELATIVE) nu = nv = sqrtl((nu * nu + nv * nv) / 2);
-      if (nu == 0) nu = nv = 1;
+      long double square = (nu * nu + nv * nv) / 2;
+      if (metric != COH_RELATIVE || square == 0) square = 1;
+      if (!cosine) nu = nv = 1;
       long double x = plain_square(D, u, v, mask, nu, nv, 1);
       if (symmetric) x = fminl(x, plain_square(D, u, v, mask, nu, nv, -1));
-      out[coh_pair(n, i, j)] = (double)(cosine ? x / 2 : sqrtl(x));
+      out[coh_pair(n, i, j)] = (double)(cosine ? x / 2 : sqrtl(x / square));
     }
 }

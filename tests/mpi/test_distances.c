@@ -61,6 +61,7 @@ static void check_all(size_t n, size_t D, const double *f, const uint8_t *mask) 
   for (int symmetric = 0; symmetric < 2; symmetric++) {
     check(n, D, f, mask, COH_EUCLIDEAN, symmetric);
     check(n, D, f, mask, COH_COSINE, symmetric);
+    check(n, D, f, mask, COH_RELATIVE, symmetric);
   }
 }
 
