@@ -156,7 +156,7 @@ static int eliminate(equations *s, double allowed, double relative, coh_error *e
     for (size_t i = 1; i < s->n; i++)
       if (f->rise[s->left[i]] <= f->rise[s->left[least]]) least = i;
     size_t k = s->left[least];
-    double limit = fmax(allowed, fmin(relative, f->error));
+    double limit = fmax(allowed, fmin(relative, f->error / 4));
     if (s->n == 1 || f->rise[k] > limit) return COH_OK;
     f->needed[k] = false;
     f->error += f->rise[k];

@@ -149,19 +149,46 @@ static coh_ballot ballot_of(const coh_robust *r) {
                       .loss = r->loss};
 }
 
-/* In each cluster the best student's neuron of largest effect. */
-static void find_speakers(const coh_robust *r, const size_t *of, size_t count,
-                          size_t *speaker) {
+/* Is leaf i a better speaker than leaf j? A neuron that is its student's only one in the
+ * cluster cannot be the wrong one of several, so it goes first if the student is good. */
+static bool speaks_better(const coh_robust *r, const bool *alone, size_t i, size_t j) {
   const coh_reduced *red = &r->red;
-  for (size_t k = 0; k < count; k++) speaker[k] = SIZE_MAX;
-  for (size_t i = 0; i < red->n; i++) {
-    if (of[i] == SIZE_MAX) continue;
-    size_t *best = &speaker[of[i]];
-    size_t s = red->student[i], t = *best == SIZE_MAX ? s : red->student[*best];
-    bool better = *best == SIZE_MAX || r->loss[s] < r->loss[t] ||
-                  (s == t && red->effect[i] > red->effect[*best]);
-    if (better) *best = i;
+  double a = r->loss[red->student[i]], b = r->loss[red->student[j]];
+  double good = NEEDED * r->good;
+  bool sure_i = alone[i] && a <= good, sure_j = alone[j] && b <= good;
+  if (sure_i != sure_j) return sure_i;
+  if (red->student[i] == red->student[j]) return red->effect[i] > red->effect[j];
+  return a < b;
+}
+
+/* alone [n]: the leaf is its student's only one in its cluster. count [clusters] is
+ * room. */
+static void find_alone(const coh_robust *r, const size_t *of, size_t *count,
+                       bool *alone) {
+  const coh_reduced *red = &r->red;
+  for (size_t i = 0, end; i < red->n; i = end) {
+    for (end = i; end < red->n && red->student[end] == red->student[i]; end++)
+      if (of[end] != SIZE_MAX) count[of[end]] = 0;
+    for (size_t k = i; k < end; k++)
+      if (of[k] != SIZE_MAX) count[of[k]]++;
+    for (size_t k = i; k < end; k++) alone[k] = of[k] != SIZE_MAX && count[of[k]] == 1;
   }
+}
+
+static int find_speakers(coh_robust *r, const size_t *of, coh_error *err) {
+  int rc;
+  bool *alone = NULL;
+  COH_TRY(coh_alloc(&alone, r->red.n, sizeof *alone, err));
+  find_alone(r, of, r->speaker, alone);
+  for (size_t k = 0; k < r->n_elected; k++) r->speaker[k] = SIZE_MAX;
+  for (size_t i = 0; i < r->red.n; i++) {
+    if (of[i] == SIZE_MAX) continue;
+    size_t *best = &r->speaker[of[i]];
+    if (*best == SIZE_MAX || speaks_better(r, alone, i, *best)) *best = i;
+  }
+cleanup:
+  free(alone);
+  return rc;
 }
 
 /* elected, n_elected, speaker; of [n] the cluster of each leaf. */
@@ -170,7 +197,7 @@ static int elect(coh_robust *r, double gamma, double cap, size_t *of, coh_error 
   coh_ballot b = ballot_of(r);
   COH_TRY(coh_elect(&b, gamma, cap, r->elected, &r->n_elected, err));
   COH_TRY(coh_elected_of(&b, r->n_elected, r->elected, of, err));
-  find_speakers(r, of, r->n_elected, r->speaker);
+  COH_TRY(find_speakers(r, of, err));
 cleanup:
   return rc;
 }

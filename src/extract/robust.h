@@ -82,13 +82,16 @@ typedef struct coh_elected {
   size_t students; /* that have a neuron in it */
   size_t electors; /* students too good to have missed it */
   size_t votes;    /* electors that have a neuron in it */
-  double effect;   /* median over the students */
-  double height;   /* average distance of its two halves */
-  double gain;     /* logarithm of (height where it ends / height where elected) */
+  size_t certain;  /* electors to whom even a trace of it would be a large loss */
+  size_t certain_votes;
+  double effect; /* median over the students */
+  double height; /* average distance of its two halves */
+  double gain;   /* logarithm of (height where it ends / height where elected) */
 } coh_elected;
 /* Disjoint clusters of greatest total gain among those of height at most cap with at
- * least gamma * electors (and two) votes; elected [n] gets *count of them, in order of
- * effect, largest first. */
+ * least two votes and the share gamma of the electors' votes, and of the votes of the
+ * certain ones among them; elected [n] gets *count of them, in order of effect, largest
+ * first. */
 int coh_elect(const coh_ballot *, double gamma, double cap, coh_elected *elected,
               size_t *count, coh_error *err);
 /* of [n]: the index of each leaf's elected cluster, SIZE_MAX if it is in none. */
@@ -108,7 +111,7 @@ typedef struct coh_fit {
   double error;   /* mean square error with the needed neurons */
 } coh_fit;
 /* Drops the neuron that is missed least for as long as the error rises by no more than
- * `allowed`, or by less than `relative` and no more than to its double. weight [T]: what
+ * `allowed`, or by less than `relative` and a quarter. weight [T]: what
  * a squared error of each target counts; NULL for 1 / T each. At least one neuron stays.
  */
 int coh_fit_needed(const coh_probe *, size_t K, const double *w, size_t T,

@@ -16,9 +16,11 @@
 
 #include "extract/private.h"
 
-/* A student whose loss is below this share of a neuron's effect has it; of the others,
- * the best ASKED are asked all the same. Heights below LEAST are rounding. */
-static const double CLEAR = 1e-2, LEAST = 1e-12;
+/* A student whose loss is below the share CLEAR of a neuron's effect has it; of the
+ * others, the best ASKED are asked all the same. Below the share CERTAIN it answers
+ * without the neuron if it lacks it, which outweighs the rest. Heights below LEAST are
+ * rounding. */
+static const double CLEAR = 1e-2, CERTAIN = 1e-6, LEAST = 1e-12;
 enum { ASKED = 3 };
 
 typedef struct tally {
@@ -61,7 +63,18 @@ static void count_votes(tally *t, size_t node, coh_elected *e) {
     if (!(b->loss[s] <= limit)) continue;
     e->electors++;
     e->votes += t->present[s];
+    if (b->loss[s] > CERTAIN * e->effect) continue;
+    e->certain++;
+    e->certain_votes += t->present[s];
   }
+}
+
+/* Two votes, and the share gamma of the electors and of the certain ones among them. */
+static bool has_votes(const coh_elected *e, double gamma) {
+  double least = gamma * (double)e->electors - 1e-9;
+  double least_certain = gamma * (double)e->certain - 1e-9;
+  return e->votes >= 2 && (double)e->votes >= least &&
+         (double)e->certain_votes >= least_certain;
 }
 
 /* Height where the branch below `node` was elected, given that it is: that of the one
@@ -90,7 +103,7 @@ static void weigh(tally *t, size_t node, double gamma, double cap) {
   t->from[node] = NAN;
   if (height_of(b, node) <= cap) {
     count_votes(t, node, &e);
-    if (e.votes >= 2 && (double)e.votes >= gamma * (double)e.electors - 1e-9) {
+    if (has_votes(&e, gamma)) {
       t->from[node] = elected_height(t, node);
       gain = worth(t, node, cap);
     }
