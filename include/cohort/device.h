@@ -123,7 +123,8 @@ typedef struct coh_device_ops {
 struct coh_device {
   const coh_device_ops *ops;
   coh_dtype dtype;
-  void *impl; /* the back end's own */
+  size_t cache_bytes; /* work that fits in here is done fastest; 0 = large is best */
+  void *impl;         /* the back end's own */
 };
 
 /* Opens a device; `auto` takes a GPU if one is there and cohort was built with CUDA.

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #ifdef __SSE__
 #include <xmmintrin.h>
 #endif
@@ -283,6 +284,12 @@ static int find_isa(const char *name, const char *source, isa *out, coh_error *e
                   name, n > 1 ? ", avx2, avx512" : "");
 }
 
+/* Two thirds of the second-level cache. */
+static size_t cache_bytes(void) {
+  long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return (size_t)(bytes > 0 ? bytes : 1 << 20) / 3 * 2;
+}
+
 int coh_device_open_cpu(const char *isa_name, coh_dtype dtype, coh_device **out,
                         coh_error *err) {
   *out = NULL;
@@ -301,6 +308,7 @@ int coh_device_open_cpu(const char *isa_name, coh_dtype dtype, coh_device **out,
   cpu *c = cpu_of(dev);
   dev->ops = &cpu_ops;
   dev->dtype = dtype;
+  dev->cache_bytes = cache_bytes();
   c->kernels = &found.kernels[dtype];
   snprintf(c->text, sizeof c->text, "cpu (%s)", found.name);
   COH_TRY(scratch_reserve(c, c->kernels->scratch_bytes, err));

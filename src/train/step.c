@@ -29,30 +29,48 @@ cleanup:
   return rc;
 }
 
-/* Gradient of the mean loss over the whole batch of `total` rows, this replica's part. */
-static int gradients(coh_trainer *t, size_t rows, size_t total, coh_error *err) {
+/* Members [first, first + count) of the ensemble. */
+static coh_ensemble group_of(const coh_trainer *t, size_t first, size_t count) {
+  coh_ensemble group = *t->ens;
+  size_t offset = first * t->plan.P * coh_dtype_size(t->dev->dtype);
+  group.N = group.capacity = count;
+  group.params = (char *)t->ens->params + offset;
+  group.grads = (char *)t->ens->grads + offset;
+  return group;
+}
+
+/* Gradient of the mean loss over the whole batch of `total` rows, this replica's part, of
+ * members [first, first + count). */
+static int gradients(coh_trainer *t, size_t first, size_t count, size_t rows,
+                     size_t total, coh_error *err) {
   int rc;
   const coh_device_ops *ops = t->dev->ops;
   void *out, *dout = coh_workspace_dout(t->work);
   double scale = 1.0 / (double)total;
-  double *loss = total == t->spec.batch ? t->loss_sum : t->loss_last;
-  size_t N = t->ens->N;
-  COH_TRY(coh_forward(t->ens, t->work, rows, t->batch.x, 0, true, &out, err));
+  double *loss = (total == t->spec.batch ? t->loss_sum : t->loss_last) + first;
+  coh_ensemble group = group_of(t, first, count);
+  COH_TRY(coh_forward(&group, t->work, rows, t->batch.x, 0, true, &out, err));
   if (t->spec.loss == COH_MSE)
-    COH_TRY(ops->mse(t->dev, N, rows, t->plan.n_out, out, t->batch.y, scale, dout, loss,
-                     err));
+    COH_TRY(ops->mse(t->dev, count, rows, t->plan.n_out, out, t->batch.y, scale, dout,
+                     loss, err));
   else
-    COH_TRY(ops->cross_entropy(t->dev, N, rows, t->plan.n_out, out, t->batch.labels,
+    COH_TRY(ops->cross_entropy(t->dev, count, rows, t->plan.n_out, out, t->batch.labels,
                                scale, dout, loss, NULL, err));
-  COH_TRY(coh_backward(t->ens, t->work, rows, t->batch.x, 0, dout, err));
+  COH_TRY(coh_backward(&group, t->work, rows, t->batch.x, 0, dout, err));
 cleanup:
   return rc;
 }
 
-static int update(coh_trainer *t, coh_error *err) {
+/* Row `first` of a device array [N, P]; NULL stays NULL. */
+static void *row_of(const coh_trainer *t, void *array, size_t first) {
+  size_t offset = first * t->plan.P * coh_dtype_size(t->dev->dtype);
+  return array ? (char *)array + offset : NULL;
+}
+
+static int update(coh_trainer *t, size_t first, size_t count, coh_error *err) {
   const coh_train_spec *s = &t->spec;
   double factor = coh_schedule_factor(s, t->step);
-  for (size_t i = 0; i < t->ens->N; i++) {
+  for (size_t i = first; i < first + count; i++) {
     t->step_lr[i] = t->member[t->first + t->slot[i]].lr * factor;
     t->step_wd[i] = s->weight_decay;
   }
@@ -63,15 +81,29 @@ static int update(coh_trainer *t, coh_error *err) {
                      .beta2 = 0.999,
                      .eps = 1e-8,
                      .t = t->step + 1,
-                     .N = t->ens->N,
+                     .N = count,
                      .P = t->plan.P,
-                     .lr = t->step_lr,
-                     .wd = t->step_wd,
-                     .w = t->ens->params,
-                     .g = t->ens->grads,
-                     .m = t->m,
-                     .v = t->v};
+                     .lr = t->step_lr + first,
+                     .wd = t->step_wd + first,
+                     .w = row_of(t, t->ens->params, first),
+                     .g = row_of(t, t->ens->grads, first),
+                     .m = row_of(t, t->m, first),
+                     .v = row_of(t, t->v, first)};
   return t->dev->ops->step(t->dev, &a, err);
+}
+
+/* Group by group, so that what forward leaves for backward, and gradients for the update,
+ * is still in the cache. Replicas update after their sum of gradients. */
+static int step_groups(coh_trainer *t, size_t rows, size_t total, coh_error *err) {
+  int rc = COH_OK;
+  size_t N = t->ens->N;
+  for (size_t first = 0; first < N; first += t->group) {
+    size_t count = N - first < t->group ? N - first : t->group;
+    COH_TRY(gradients(t, first, count, rows, total, err));
+    if (t->grid->n_replica == 1) COH_TRY(update(t, first, count, err));
+  }
+cleanup:
+  return rc;
 }
 
 int coh_trainer_step(coh_trainer *t, coh_error *err) {
@@ -85,13 +117,13 @@ int coh_trainer_step(coh_trainer *t, coh_error *err) {
     coh_grid_rows(t->grid, total, &first, &rows);
     if (rows > 0) {
       COH_TRY(gather_batch(t, at + first, rows, err));
-      COH_TRY(gradients(t, rows, total, err));
+      COH_TRY(step_groups(t, rows, total, err));
     } else {
       size_t bytes = all * coh_dtype_size(t->dev->dtype);
       COH_TRY(t->dev->ops->zero(t->dev, t->ens->grads, bytes, err));
     }
     COH_TRY(coh_reducer_sum(t->reducer, t->dev->dtype, all, t->ens->grads, err));
-    COH_TRY(update(t, err));
+    if (t->grid->n_replica > 1) COH_TRY(update(t, 0, t->ens->N, err));
   }
   t->samples += (double)coh_members_active(t) * (double)total;
   t->step++;

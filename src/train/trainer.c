@@ -51,11 +51,24 @@ cleanup:
   return rc;
 }
 
+/* As many members as keep their activations in the device's cache, but enough that the
+ * input, which each group reads anew, is a small part of what is moved; equal groups. */
+static size_t group_size(const coh_trainer *t) {
+  size_t width = 0, most = t->count;
+  for (size_t l = 0; l < t->plan.L; l++) width += 3 * t->plan.layer[l].out;
+  size_t fit = t->dev->cache_bytes / (t->rows * width * coh_dtype_size(t->dev->dtype));
+  size_t worth = 4 * t->plan.d_in / width + 1, group = fit > worth ? fit : worth;
+  if (t->dev->cache_bytes == 0 || group > most) return most;
+  size_t groups = (most + group - 1) / group;
+  return (most + groups - 1) / groups;
+}
+
 static int create_ensemble(coh_trainer *t, const coh_dataset *train, coh_error *err) {
   int rc;
   COH_TRY(coh_device_data_create(t->dev, train, &t->train, err));
   COH_TRY(coh_ensemble_create(&t->plan, t->dev, t->count, &t->ens, err));
-  COH_TRY(coh_workspace_create(&t->plan, t->dev, t->count, t->rows, true, &t->work, err));
+  t->group = group_size(t);
+  COH_TRY(coh_workspace_create(&t->plan, t->dev, t->group, t->rows, true, &t->work, err));
   COH_TRY(create_arrays(t, err));
 cleanup:
   return rc;

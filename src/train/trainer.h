@@ -34,6 +34,7 @@ struct coh_trainer {
   coh_ensemble *ens; /* NULL on ranks without members */
   coh_workspace *work;
   coh_reducer *reducer;
+  size_t group;      /* members that pass forward and backward together */
   size_t rows;       /* most rows of a batch on this rank */
   uint32_t *slot;    /* [ens->N] place in the block of each member present */
   void *m, *v;       /* device [ens->N, P] */
