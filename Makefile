@@ -48,8 +48,8 @@ OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out src/device/kernels.c,$(SRC))) \
 JOBOBJ := $(patsubst %.c,$(BUILD)/%.o,$(JOBS))
 TESTBIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS) $(MPITESTS))
 
-.PHONY: all help deps quickstart tests-build test check-long bench install uninstall clean \
-  format asan asan-run
+.PHONY: all help deps quickstart tests-build test check-long bench bench-build install \
+  uninstall clean format asan asan-run
 .SUFFIXES:
 .SECONDARY:
 
@@ -91,8 +91,12 @@ $(BUILD)/bench/%: bench/%.c $(BUILD)/libcohort.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcohort.a $(LDLIBS)
 
-bench: $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c)) ## measure: GFLOP/s of matrix products
-	@for program in $^; do $$program || exit 1; done
+bench: ## ours and the peers (PyTorch, SciPy, fastcluster) side by side; C=cores
+	scripts/install-deps.sh bench
+	$(MAKE) bench-build
+	bench/run.sh $(BUILD) $(or $(C),$(shell nproc))
+
+bench-build: $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 
 deps: ## install missing Debian packages (run)
 	scripts/install-deps.sh run

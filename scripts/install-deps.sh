@@ -1,6 +1,6 @@
 #!/bin/sh
-# install-deps.sh [run|test] - installs the Debian packages that cohort needs and that are not
-# there yet. Says what it does; needs no root where nothing is missing.
+# install-deps.sh [run|test|bench] - installs the Debian packages that cohort needs and that
+# are not there yet. Says what it does; needs no root where nothing is missing.
 set -eu
 
 run="gcc make pkg-config openmpi-bin libopenmpi-dev libscalapack-openmpi-dev
@@ -9,11 +9,14 @@ run="gcc make pkg-config openmpi-bin libopenmpi-dev libscalapack-openmpi-dev
 test="$run libcmocka-dev python3 python3-numpy python3-scipy python3-h5py python3-pandas
   python3-torch curl slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge libpmix2
   iproute2 procps util-linux"
+bench="$run python3 python3-numpy python3-scipy python3-torch python3-fastcluster
+  util-linux"
 
 case ${1:-run} in
 run) want=$run ;;
+bench) want=$bench ;;
 test) want=$test; command -v npm >/dev/null 2>&1 || want="$want npm" ;;
-*) echo "usage: $0 [run|test]" >&2; exit 2 ;;
+*) echo "usage: $0 [run|test|bench]" >&2; exit 2 ;;
 esac
 
 missing=
