@@ -5,12 +5,13 @@
  *
  * Rules: teacher dense_10_4_1 drawn from seed 1, asked at 8192 inputs N(0, 1); students
  * of 8 hidden neurons; Adam at 1e-2 with batches of 512, its rate lowered on the
- * students' shared plateau (patience 50 epochs). Alone it runs until SECONDS (default 60)
+ * students' shared plateau (patience 50 epochs). Alone it runs until SECONDS (default 10)
  * are over; before a finish it makes 60 epochs. Losses are those of the whole set, looked
  * at every 10 epochs and, in the finish, as often as it tells; the clock runs on
- * meanwhile. A row of CSV for each way and target; "-": not reached. x, y and the
- * students' first parameters are left in FOLDER, so that bench/finish.py can give a peer
- * the same.
+ * meanwhile. It counts the process's own seconds on its one thread, so that a busy
+ * machine does little harm. A row of CSV for each way and target; "-": not reached. x, y
+ * and the students' first parameters are left in FOLDER if one is given, so that
+ * bench/finish.py can give a peer the same.
  */
 #include "cohort/train.h"
 
