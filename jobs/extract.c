@@ -278,11 +278,123 @@ cleanup:
   return rc;
 }
 
+/* ---- expansion: students of growing width
+ * ------------------------------------------------------------ */
+
+static int students_make(job *j, students *s, coh_error *err) {
+  int rc;
+  COH_TRY(students_prepare(j, s, err));
+  COH_TRY(students_train(j, s, err));
+cleanup:
+  return rc;
+}
+
+/* Mean over the outputs of the variance of the targets. */
+static double target_variance(const coh_dataset *q) {
+  double sum = 0;
+  for (size_t o = 0; o < q->n_out; o++) {
+    double mean = 0, square = 0;
+    for (size_t i = 0; i < q->n; i++) mean += coh_get(q->dtype, q->y, i * q->n_out + o);
+    mean /= (double)q->n;
+    for (size_t i = 0; i < q->n; i++) {
+      double d = coh_get(q->dtype, q->y, i * q->n_out + o) - mean;
+      square += d * d;
+    }
+    sum += square / (double)q->n;
+  }
+  return sum / (double)q->n_out;
+}
+
+/* The row of a width that was tried: nothing is clustered there. */
+static int put_width(students *s, const coh_expand_width *w, coh_error *err) {
+  int rc;
+  coh_measures m = {0};
+  coh_train_status status;
+  const coh_hash clustering = s->run.clustering;
+  coh_trainer_status(s->trainer, &status);
+  s->run.clustering = (coh_hash){""};
+  s->run.worked = s->run.worked || status.steps > 0;
+  COH_TRY(coh_measures_add(&m, "student_loss_best", w->best, err));
+  COH_TRY(coh_measures_add(&m, "student_loss_median", w->median, err));
+  COH_TRY(coh_measures_add(&m, "students_minimal", (double)w->minimal, err));
+  COH_TRY(run_put_row(&s->run, s->run.folder, &m, status.total_seconds, err));
+cleanup:
+  s->run.clustering = clustering;
+  coh_measures_free(&m);
+  return rc;
+}
+
+static int judge(students *s, double factor, const coh_expand_width *before,
+                 coh_expand_width *width, coh_expand_verdict *verdict, coh_error *err) {
+  int rc;
+  const job *j = s->run.job;
+  double *loss = NULL;
+  double floor = j->cfg.extraction.expand_tolerance * target_variance(&s->query);
+  COH_TRY(coh_alloc(&loss, s->N, sizeof *loss, err));
+  COH_TRY(coh_trainer_evaluate(s->trainer, &s->query, loss, NULL, err));
+  COH_TRY(coh_expand_judge(before, s->N, loss, floor, width, verdict, err));
+  COH_TRY(put_width(s, width, err));
+  coh_say(&j->sink, COH_INFO,
+          "expansion by %g, %s: loss %.1e best, %.1e median; %zu of %zu students at the "
+          "minimum",
+          factor, j->cfg.model.name, width->best, width->median, width->minimal, s->N);
+cleanup:
+  free(loss);
+  return rc;
+}
+
+/* Students of model.name `named`, widened. Their run.ini is that of this width alone. */
+static int make_width(job *j, const char *named, double factor, students *s,
+                      coh_error *err) {
+  int rc =
+      coh_plan_widen(named, factor, j->cfg.model.name, sizeof j->cfg.model.name, err);
+  if (rc) return coh_explain(err, "%s", j->cfg.file);
+  j->cfg.extraction.expand = COH_EXPAND_NONE;
+  return students_make(j, s, err);
+}
+
+static void drop_width(students *s, int rc) {
+  students_free(s, rc);
+  *s = (students){0};
+}
+
+/* Leaves the students that are wide enough in *s. */
+static int expand(job *j, students *s, coh_error *err) {
+  static const double factors[] = {1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
+  int rc = COH_OK;
+  const size_t n = sizeof factors / sizeof *factors;
+  char named[COH_CFG_TEXT];
+  coh_expand_width width = {0}, before;
+  memcpy(named, j->cfg.model.name, sizeof named);
+  for (size_t i = 0; i < n; i++) {
+    coh_expand_verdict verdict;
+    bool last = i + 1 == n || factors[i + 1] > j->cfg.extraction.expand_max;
+    before = width;
+    COH_TRY(make_width(j, named, factors[i], s, err));
+    COH_TRY(judge(s, factors[i], i ? &before : NULL, &width, &verdict, err));
+    if (verdict == COH_EXPAND_BACK) {
+      drop_width(s, COH_OK);
+      COH_TRY(make_width(j, named, factors[i - 1], s, err));
+      coh_say(&j->sink, COH_INFO, "expansion: no lower loss by widening, %s it is",
+              j->cfg.model.name);
+    }
+    if (verdict != COH_EXPAND_WIDEN) return COH_OK;
+    if (last) break;
+    drop_width(s, COH_OK);
+  }
+  coh_say(&j->sink, COH_WARN,
+          "expansion: the students' losses are not consistently minimal at "
+          "extraction.expand_max; going on with %s",
+          j->cfg.model.name);
+cleanup:
+  return rc;
+}
+
 int job_extract(job *j, coh_error *err) {
   int rc;
   students s = {0};
-  COH_TRY(students_prepare(j, &s, err));
-  COH_TRY(students_train(j, &s, err));
+  bool expands = j->cfg.extraction.expand == COH_EXPAND_AUTO;
+  COH_TRY(expands ? expand(j, &s, err) : students_make(j, &s, err));
   COH_TRY(extract(&s, err));
 cleanup:
   students_free(&s, rc);
@@ -313,6 +425,8 @@ int job_describe(const job *j, coh_text *out, coh_error *err) {
     coh_text_add(out, "; clustering hash %s, folder extraction-%.*s in it\n",
                  clustering.hex, COH_HASH_SHOWN, clustering.hex);
   }
+  if (extracts && cfg->extraction.expand == COH_EXPAND_AUTO)
+    coh_text_add(out, "; of the first width that extraction.expand tries\n");
   coh_text_add(out, "\n");
   coh_config_show(cfg, out);
   COH_TRY(coh_text_check(out, err));

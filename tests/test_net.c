@@ -523,6 +523,28 @@ static void test_plan_names_refused(void **state) {
   assert_int_equal(coh_plan_dense(1, sizes, COH_G, skip, &p, &err), COH_EUSAGE);
 }
 
+static void test_widened_names(void **state) {
+  (void)state;
+  const struct {
+    const char *name;
+    double factor;
+    const char *want;
+  } cases[] = {{"students_dense(10)_10_4_1", 1.5, "students_dense(10)_10_6_1"},
+               {"students_dense(3)_10_5_7_2", 1.5, "students_dense(3)_10_8_11_2"},
+               {"students_mnist_lenet(10)_8", 1, "students_mnist_lenet(10)_8"},
+               {"students_mnist_lenet(2)_8_3", 2, "students_mnist_lenet(2)_16_6"},
+               {"dense_4_2", 3, "dense_4_2"},
+               {"cifar_lenet_5", 4, "cifar_lenet_20"}};
+  coh_error err = {0};
+  char name[64];
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    ok(coh_plan_widen(cases[i].name, cases[i].factor, name, sizeof name, &err), &err);
+    assert_string_equal(name, cases[i].want);
+  }
+  assert_int_equal(coh_plan_widen("dense_x", 2, name, sizeof name, &err), COH_EUSAGE);
+  assert_int_equal(coh_plan_widen("cifar_lenet_5", 4, name, 8, &err), COH_EUSAGE);
+}
+
 static void test_tensors(void **state) {
   (void)state;
   coh_error err;
@@ -701,6 +723,7 @@ int main(void) {
       cmocka_unit_test(test_plan_names),
       cmocka_unit_test(test_lenet_has_the_known_size),
       cmocka_unit_test(test_plan_names_refused),
+      cmocka_unit_test(test_widened_names),
       cmocka_unit_test(test_tensors),
       cmocka_unit_test(test_init_spread),
       cmocka_unit_test(test_init_is_a_function_of_seed_and_member),

@@ -185,6 +185,53 @@ run 2 "$work/deep.ini" experiment.results="$work/d" model.activation=tanh \
   extraction.mask=auto extraction.linkage=complete extraction.canonical=distance
 check "auto mask, complete linkage, symmetric distances" succeeded
 
+# ---- students of growing width -------------------------------------------------------------------
+cat >"$work/grow.ini" <<'INI'
+[experiment]
+job = extract
+name = grow
+[teacher]
+model = dense_5_3_1
+seed = 2
+[query]
+datagen = random
+samples = 600
+[model]
+name = students_dense(5)_5_2_1
+activation = tanh
+[training]
+lr = 1e-2
+batch_size = 100
+steps = 60ep
+plateau = none
+finish = lm
+finish_steps = 60
+[extraction]
+gamma = 0.4
+beta = 2
+finetune_steps = 10ep
+expand = auto
+expand_max = 4
+INI
+run 2 "$work/grow.ini" experiment.results="$work/g"
+check "students of growing width" succeeded
+check "... are wide enough at last" log_lacks "not consistently minimal"
+check "... each width in a run of its own, with a row" python - "$work/g/grow/1-1" <<'PY'
+import glob, sys
+import pandas as pd
+
+runs = pd.read_csv(sys.argv[1] + "/runs.csv")
+tried = runs[runs["clustering"].isna()]
+widths = [int(n.split("_")[3]) for n in tried["model.name"]]
+assert widths[:2] == [2, 3] and widths == sorted(widths), widths
+assert len(runs) == len(tried) + 1 == len(glob.glob(sys.argv[1] + "/runs/*")) + 1
+assert tried.students_minimal.iloc[-1] >= 4 and (runs.status == "done").all()
+end = pd.read_csv(glob.glob(sys.argv[1] + "/runs/*_5_2_1-*/seed_0/metrics.csv")[0])
+assert set(end[end.name == "finish_end"].value) <= {1, 2, 3}
+PY
+run 1 "$work/grow.ini" experiment.results="$work/g"
+check "... none of them is trained again" log_lacks "^students  "
+
 # ---- the other commands --------------------------------------------------------------------------------------
 "$cohort" help >"$work/log" 2>&1
 check "cohort help" log_has "extraction +clustering"

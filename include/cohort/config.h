@@ -40,6 +40,7 @@ typedef enum coh_loss { COH_LOSS_AUTO, COH_CROSS_ENTROPY, COH_MSE } coh_loss;
 typedef enum coh_plateau {
   COH_PLATEAU_NONE, COH_PLATEAU_SHARED, COH_PLATEAU_MEMBER
 } coh_plateau;
+typedef enum coh_expand { COH_EXPAND_NONE, COH_EXPAND_AUTO } coh_expand;
 typedef enum coh_finish_method {
   COH_FINISH_NONE, COH_FINISH_LBFGS, COH_FINISH_LM, COH_FINISH_AUTO
 } coh_finish_method;
@@ -151,6 +152,9 @@ typedef struct coh_config {
     double finetune_lr;
     int finetune_finish;           /* coh_finish_method of the final network */
     int64_t finetune_finish_steps; /* iterations at most */
+    int expand;                    /* coh_expand */
+    double expand_tolerance;       /* loss of a student that fits, by the variance of Y */
+    double expand_max;             /* widest students, by those of model.name */
   } extraction;
   struct {
     int64_t replicas;              /* ranks that share each student's batch */

@@ -276,4 +276,28 @@ int coh_parameter_error(const coh_plan *teacher, const double *tp, const coh_pla
                         const double *fp, const uint8_t *mask, bool *comparable,
                         double *max, double *rmse, coh_error *err);
 
+/* ---- expansion: how wide students must be ------------------------------------------ */
+
+/* What the losses of students of one width come to. */
+typedef struct coh_expand_width {
+  double best, median; /* of the finite losses; infinity if there are none */
+  size_t minimal;      /* students whose loss is minimal: at most `floor`, or 10 times the
+                          best */
+  bool consistent;     /* three quarters of all students are */
+} coh_expand_width;
+
+typedef enum coh_expand_verdict {
+  COH_EXPAND_WIDEN, /* go on to wider students */
+  COH_EXPAND_STOP,  /* these are wide enough: consistent, and their median within `floor` */
+  COH_EXPAND_BACK   /* consistent as those before, whose median was hardly higher (less
+                       than twice): those were wide enough */
+} coh_expand_verdict;
+
+/* Judges N losses of students beside those of the width before (NULL: none), as the first
+ * phase of Martinelli et al. does by eye: students are widened until their loss is
+ * consistently minimal. floor: the loss that counts as none. */
+int coh_expand_judge(const coh_expand_width *before, size_t N, const double *loss,
+                     double floor, coh_expand_width *out, coh_expand_verdict *verdict,
+                     coh_error *err);
+
 #endif

@@ -46,6 +46,11 @@ int coh_plan_dense(size_t L, const size_t *sizes, coh_act act, const bool *skip,
 int coh_plan_parse(const char *name, coh_act act, size_t n_out, coh_plan *out,
                    size_t *members, coh_error *err);
 
+/* The name with every hidden size times `factor`, rounded up:
+ * students_dense(10)_10_4_1 by 1.5 is students_dense(10)_10_6_1. */
+int coh_plan_widen(const char *name, double factor, char *out, size_t size,
+                   coh_error *err);
+
 /* Named tensors of a plan, in memory order, with PyTorch's names and layout as users see
  * them: "fc_layers.<l>.weight" [out, in], ".bias" [out], ".skip" [out, skip_in]; those of
  * the last layer are "fc.weight", "fc.bias", "fc.skip". In memory W is [in, out]. */

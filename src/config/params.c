@@ -280,6 +280,18 @@ static const coh_param params[] = {
   PARAM(extraction, finetune_finish_steps, CLUSTERING, EXTRACT,
         "Iterations of that descent at most.",
         DEF("1000"), RANGE(1, COUNT_MAX)),
+  PARAM(extraction, expand, NONE, EXTRACT,
+        "Whether to widen the students' hidden layers by 1, 1.5, 2, 3, 4, 6, 8 ... until "
+        "the losses of three quarters of them are as low as they will be; each width is "
+        "a run of its own, the last one is clustered.",
+        DEF("none"), ONE_OF("none", "auto")),
+  PARAM(extraction, expand_tolerance, NONE, EXTRACT,
+        "Loss, as a fraction of the variance of the targets, that needs no wider "
+        "students.",
+        DEF("1e-5"), BETWEEN(0, 1)),
+  PARAM(extraction, expand_max, NONE, EXTRACT,
+        "Most that model.name's hidden layers are widened by.",
+        DEF("8"), RANGE(1, 1000)),
 
   /* ---- ranks, device ---- */
   PARAM(ranks, replicas, NONE, BOTH, "MPI ranks that share the batch of each network.",

@@ -3,6 +3,7 @@
 #include "cohort/net.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,6 +148,31 @@ int coh_plan_parse(const char *name, coh_act act, size_t n_out, coh_plan *out,
   }
   rc = coh_plan_dense(n - 1, sizes, act, NULL, out, err);
   return rc ? coh_explain(err, "model name '%s'", name) : COH_OK;
+}
+
+/* Sizes first .. n - 2 or n - 1 of a name are hidden. */
+int coh_plan_widen(const char *name, double factor, char *out, size_t size,
+                   coh_error *err) {
+  coh_plan plan;
+  size_t members, sizes[COH_MAX_LAYERS + 2], n = 0;
+  coh_text text = {0};
+  int rc = coh_plan_parse(name, COH_RELU, 0, &plan, &members, err);
+  if (rc) return rc;
+  const char *at;
+  const family *f = find_family(name, &at);
+  if (f->students) at = strchr(at, ')') + 1;
+  coh_text_addn(&text, name, (size_t)(at - name));
+  COH_TRY(read_sizes(name, at, sizes, &n, err));
+  for (size_t i = 0; i < n; i++) {
+    bool hidden = (f->in || i > 0) && !(f->names_out && i + 1 == n);
+    coh_text_add(&text, "_%.0f",
+                 hidden ? ceil((double)sizes[i] * factor) : (double)sizes[i]);
+  }
+  COH_TRY(coh_text_check(&text, err));
+  COH_TRY(coh_format(out, size, err, "%s", text.data));
+cleanup:
+  coh_text_free(&text);
+  return rc;
 }
 
 /* ---- tensors --------------------------------------------------------------------- */

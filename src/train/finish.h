@@ -11,6 +11,7 @@
 typedef struct coh_objective {
   coh_trainer *t;      /* borrowed: data, grid, reducer */
   size_t first, rows;  /* of the set, worked on by this replica */
+  size_t chunk;        /* rows of one pass */
   size_t group;        /* members of one pass */
   coh_ensemble *ens;   /* room for the block */
   coh_workspace *work; /* [group, chunk] */

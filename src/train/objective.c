@@ -6,13 +6,19 @@
 
 #include "train/finish.h"
 
-/* Rows of one pass: a chunk of inputs stays in the second-level cache. */
-enum { CHUNK = 512 };
+/* Rows of one pass: so many that their inputs stay in the second-level cache between
+ * forward and backward. */
+enum { MOST_ROWS = 512, LEAST_ROWS = 64, INPUTS = 1 << 17 };
 static const size_t workspace_bytes = (size_t)256 << 20;
 
+static size_t chunk_of(const coh_plan *p) {
+  size_t rows = INPUTS / p->d_in;
+  return rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
+}
+
 /* Members that one pass takes: as many as fit the workspace. */
-static size_t group_of(const coh_trainer *t) {
-  size_t one = coh_workspace_bytes(&t->plan, COH_F64, 1, CHUNK, true);
+static size_t group_of(const coh_trainer *t, size_t chunk) {
+  size_t one = coh_workspace_bytes(&t->plan, COH_F64, 1, chunk, true);
   size_t fits = workspace_bytes / one;
   if (fits < 1) fits = 1;
   return fits < t->count ? fits : t->count;
@@ -22,10 +28,11 @@ int coh_objective_create(coh_trainer *t, coh_objective *o, coh_error *err) {
   int rc;
   coh_device *dev = t->dev;
   size_t bytes = t->count * t->plan.P * sizeof(double);
-  *o = (coh_objective){.t = t, .group = group_of(t)};
+  *o = (coh_objective){.t = t, .chunk = chunk_of(&t->plan)};
+  o->group = group_of(t, o->chunk);
   coh_grid_rows(t->grid, t->train.host->n, &o->first, &o->rows);
   COH_TRY(coh_ensemble_create(&t->plan, dev, t->count, &o->ens, err));
-  COH_TRY(coh_workspace_create(&t->plan, dev, o->group, CHUNK, true, &o->work, err));
+  COH_TRY(coh_workspace_create(&t->plan, dev, o->group, o->chunk, true, &o->work, err));
   COH_TRY(dev->ops->alloc(dev, bytes, &o->sum, err));
   COH_TRY(dev->ops->alloc(dev, t->count * sizeof(double), (void **)&o->loss, err));
   COH_TRY(coh_alloc(&o->rate, o->group, sizeof *o->rate, err));
@@ -96,8 +103,8 @@ int coh_objective_eval(coh_objective *o, size_t N, const double *x, double *loss
   COH_TRY(ops->upload(t->dev, o->ens->params, x, bytes, err));
   COH_TRY(ops->zero(t->dev, o->sum, bytes, err));
   COH_TRY(ops->zero(t->dev, o->loss, N * sizeof *loss, err));
-  for (size_t at = o->first; at < o->first + o->rows; at += CHUNK) {
-    size_t left = o->first + o->rows - at, rows = left < CHUNK ? left : CHUNK;
+  for (size_t at = o->first; at < o->first + o->rows; at += o->chunk) {
+    size_t left = o->first + o->rows - at, rows = left < o->chunk ? left : o->chunk;
     for (size_t i = 0; i < N; i += o->group)
       COH_TRY(pass(o, i, N - i < o->group ? N - i : o->group, at, rows, err));
   }
