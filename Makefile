@@ -121,15 +121,16 @@ test: ## install, build and run every test (T="name ..." for some)
 	COHORT_DATA=$(CURDIR)/$(BUILD)/data scripts/fetch.sh mnist
 	COHORT_DATA=$(CURDIR)/$(BUILD)/data tests/run.sh $(BUILD) $(T)
 
-asan: ## unit tests under the address and undefined-behaviour sanitizers
+asan: ## unit tests under the address, leak and undefined-behaviour sanitizers
 	scripts/install-deps.sh test
 	$(MAKE) BUILD=build/asan SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' \
 	  asan-run
 
-asan-run: $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS))
+asan-run: $(TESTBIN)
 	COHORT_DATA=$(CURDIR)/build/data scripts/fetch.sh mnist
-	COHORT_DATA=$(CURDIR)/build/data ASAN_OPTIONS=detect_leaks=0 tests/run.sh $(BUILD) \
-	  $(patsubst tests/test_%.c,%,$(TESTS))
+	COHORT_DATA=$(CURDIR)/build/data ASAN_OPTIONS=fast_unwind_on_malloc=0 \
+	  LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
+	  tests/run.sh $(BUILD) $(patsubst test_%,%,$(notdir $(basename $(TESTS) $(MPITESTS))))
 
 check-long: ## the slow checks: 50 kills, sanitizers
 	$(MAKE) test asan

@@ -560,6 +560,12 @@ static void test_abandon_leaves_the_old_file(void **state) {
   OK(read_example(scratch("a.h5")));
 }
 
+/* After all that went wrong above. The leak sanitizer does not see handles of HDF5. */
+static void test_no_handle_stays_open(void **state) {
+  (void)state;
+  assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_round_trip),
@@ -584,6 +590,7 @@ int main(void) {
       cmocka_unit_test(test_file_size_limit),
       cmocka_unit_test(test_no_space_is_kept),
       cmocka_unit_test(test_abandon_leaves_the_old_file),
+      cmocka_unit_test(test_no_handle_stays_open),
   };
   MPI_Init(NULL, NULL);
   int failed = cmocka_run_group_tests(tests, scratch_make, scratch_remove);
