@@ -119,7 +119,8 @@ static bool fc_piece(finish_case *c, const coh_grid *grid, coh_trainer *t, bool 
   coh_finisher *f;
   coh_finish_status s;
   fc_hooks ctx = {.stop_at = first ? c->cut : 0, .path = path, .grid = grid};
-  coh_finish_hooks hooks = {.ctx = &ctx, .stop = fc_stop, .save = fc_save};
+  coh_finish_hooks hooks = {
+      .ctx = &ctx, .stop = fc_stop, .save = fc_save, .save_steps = c->cut};
   coh_finish_spec spec = {c->method, c->steps ? c->steps : 500, c->tolerance};
   FC_OK(coh_finisher_create(t, &spec, c->cut > 0 ? &hooks : NULL, &f, &err));
   ctx.finisher = f;

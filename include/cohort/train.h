@@ -174,6 +174,7 @@ typedef enum coh_finish_end {
 typedef struct coh_finish_member {
   int end;             /* coh_finish_end */
   uint64_t iterations; /* accepted steps */
+  uint64_t rounds;     /* that it took part in: see coh_finish_status */
   double loss;         /* mean loss over the set; NaN before the first evaluation */
   double gradient;     /* norm of its gradient */
 } coh_finish_member;

@@ -256,16 +256,25 @@ cleanup:
   return rc;
 }
 
-/* Rounds up to the next multiple of the burst. */
+/* Rounds up to the next multiple of the burst, which no number depends on. */
 static int burst(coh_finisher *f, coh_error *err) {
   int rc = COH_OK;
-  uint64_t most = is_lm(f) || round_work(f) >= long_round ? 1 : BURST;
+  bool often = f->hooks.save_steps > 0 && f->hooks.save_steps < BURST;
+  uint64_t most = is_lm(f) || often || round_work(f) >= long_round ? 1 : BURST;
   do {
     if (!rc) rc = is_lm(f) ? lm_round(f, err) : coh_lbfgs_round(f, err);
     f->round++;
     f->rounds++;
   } while (f->round % most != 0);
   return coh_agree(f->t->grid->world, rc, err);
+}
+
+/* The last round that any member took part in. */
+static uint64_t last_round(const coh_finisher *f) {
+  uint64_t last = 0;
+  for (size_t n = 0; n < f->N; n++)
+    if (f->member[n].rounds > last) last = f->member[n].rounds;
+  return last;
 }
 
 /* Rows of metrics become rarer as the finish goes on. */
@@ -296,6 +305,7 @@ int coh_finisher_run(coh_finisher *f, coh_error *err) {
     COH_TRY(burst(f, err));
     COH_TRY(coh_finisher_share(f, err));
     bool ended = count_running(f) == 0;
+    if (ended) f->round = last_round(f);
     if (ended || report_due(f)) COH_TRY(report(f, 2, err));
     COH_TRY(show_progress(f, err));
     if (!ended) COH_TRY(poll(f, err));

@@ -74,7 +74,7 @@ typedef struct coh_mark {
 } coh_mark;
 
 /* A method's own state of one member, saved as a row of reals and one of integers. */
-enum { COH_FINISH_REALS = 11, COH_FINISH_INTS = 6 };
+enum { COH_FINISH_REALS = 11, COH_FINISH_INTS = 7 };
 
 typedef struct coh_descent {
   double mark; /* loss at iteration `marked` */

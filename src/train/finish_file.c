@@ -38,15 +38,18 @@ static void pack(coh_finisher *f, size_t i, double *r, int64_t *w) {
   const double real[COH_FINISH_REALS] = {m->loss,       m->gradient, v->mark, v->slope,
                                          v->t,          v->low,      v->high, v->f_high,
                                          v->slope_high, v->mu,       v->nu};
-  const uint64_t whole[COH_FINISH_INTS] = {(uint64_t)m->end, m->iterations, v->marked,
-                                           v->tries,         v->pairs,      v->head};
+  const uint64_t whole[COH_FINISH_INTS] = {
+      (uint64_t)m->end, m->iterations, v->marked, v->tries, v->pairs, v->head, m->rounds};
   memcpy(r, real, sizeof real);
   memcpy(w, whole, sizeof whole);
 }
 
 static void unpack(coh_finisher *f, size_t i, const double *r, const int64_t *w) {
-  *coh_finish_of(f, i) = (coh_finish_member){
-      .loss = r[0], .gradient = r[1], .end = (int)w[0], .iterations = (uint64_t)w[1]};
+  *coh_finish_of(f, i) = (coh_finish_member){.loss = r[0],
+                                             .gradient = r[1],
+                                             .end = (int)w[0],
+                                             .iterations = (uint64_t)w[1],
+                                             .rounds = (uint64_t)w[6]};
   f->descent[i] = (coh_descent){.mark = r[2],
                                 .slope = r[3],
                                 .t = r[4],

@@ -179,6 +179,7 @@ int coh_lbfgs_round(coh_finisher *f, coh_error *err) {
     memcpy(trial, f->x + i * P, P * sizeof *trial);
     coh_axpy(P, f->descent[i].t, f->d + i * P, trial);
     f->place[running++] = (uint32_t)i;
+    coh_finish_of(f, i)->rounds++;
   }
   if (running == 0) return COH_OK;
   COH_TRY(

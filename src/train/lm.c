@@ -118,6 +118,7 @@ int coh_lm_step(coh_finisher *f, size_t i, coh_error *err) {
   int rc;
   coh_descent *v = &f->descent[i];
   bool accepted = false;
+  coh_finish_of(f, i)->rounds++;
   COH_TRY(coh_normal_matrix(&f->normal, f->x + i * f->P, f->h, err));
   double most = largest_diagonal(f);
   if (v->mu == 0) {
