@@ -2,8 +2,9 @@
 # test_kills.sh BUILD [KILLS] - whole runs killed by SIGKILL at random times and started again:
 # weights, metrics and rows equal those of an undisturbed run, bit for bit, and no temporary
 # file stays. First runs that train students further, then runs that cluster them in another
-# way, then runs from nothing. Times are drawn from the duration of the undisturbed run; where
-# the kills hit is counted, and enough of them must hit what matters.
+# way, then runs from nothing. Times are drawn from the duration of the undisturbed run, or from
+# the moment when a checkpoint is written; where the kills hit is counted, and enough of them
+# must hit what matters.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/env.sh "$1"
@@ -51,7 +52,7 @@ pause() { # MICROSECONDS
 
 # ---- where kills hit ----------------------------------------------------------------------
 
-kills=0 before=0 in_teacher=0 in_students=0 later=0 saving=0
+strikes=0 kills=0 before=0 in_teacher=0 in_students=0 later=0 saving=0
 
 fresh() { # REFERENCE NAME: a file of that name below $results is newer than the reference
   [ -n "$(find "$results" -name "$2" -newer "$1" -print -quit)" ]
@@ -82,13 +83,26 @@ well_spread() {
 
 # ---- runs that are killed -----------------------------------------------------------------
 
-# Runs on in $results and kills it at some time within the duration of a whole run. False if
-# the run ended before that.
+# Waits until the run writes a file of that name below $results: 0. At the run's end: 1.
+written() { # NAME
+  while kill -0 "$pid" 2>/dev/null; do
+    fresh "$work/started" "$1" && return 0
+  done
+  return 1
+}
+
+# Runs on in $results and kills it: one time in three somewhere in the duration of a whole run,
+# one time somewhere behind the first checkpoint, one time in a save. False if the run ended
+# before that.
 strike() {
   local rc
   touch "$work/started"
   start "$results" "$@"
-  pause $((RANDOM * duration / 32768))
+  case $((strikes++ % 3)) in
+  0) written '*checkpoint.h5' && pause $((RANDOM * (duration / 4) / 32768)) ;;
+  1) written '*checkpoint.h5' && written '.*.tmp' ;;
+  2) pause $((RANDOM * duration / 32768)) ;;
+  esac
   { # bash tells of processes that were killed
     end_session
     finish
