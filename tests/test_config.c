@@ -655,10 +655,11 @@ static void test_errors_of_finish_together(void **state) {
   assert_refused(TRAIN "[training]\nweight_decay = 1e-4\nfinish = lbfgs\n",
                  "x.ini:9: training.finish = \"lbfgs\": a finish lowers the loss alone, "
                  "so it excludes training.weight_decay");
-  assert_refused(EXTRACT "[training]\nweight_decay = 1e-4\n[extraction]\n"
-                         "finetune_finish = lm\n",
-                 "x.ini:12: extraction.finetune_finish = \"lm\": a finish lowers the loss "
-                 "alone, so it excludes training.weight_decay");
+  assert_refused(
+      EXTRACT "[training]\nweight_decay = 1e-4\n[extraction]\n"
+              "finetune_finish = lm\n",
+      "x.ini:12: extraction.finetune_finish = \"lm\": a finish lowers the loss "
+      "alone, so it excludes training.weight_decay");
   loaded(EXTRACT "[training]\nweight_decay = 1e-4\nfinish = auto\n");
 }
 

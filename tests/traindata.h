@@ -19,8 +19,10 @@ typedef struct train_case {
   int64_t replicas;       /* 0 = 1 */
   int64_t replicas_after; /* a stop; 0 = as before */
   uint64_t first_id;
-  uint64_t epochs;   /* 0 = 8 */
-  int poison;        /* NaN in the first parameter of this member; 0 = none */
+  uint64_t epochs; /* 0 = 8 */
+  int poison;      /* NaN in the first parameter of this member; 0 = none */
+  size_t runs;     /* members of tc_runs[0], tc_runs[1], ... ; 0 = one run */
+  size_t first_run;
   int state[TC_MAX]; /* results */
   uint64_t step[TC_MAX];
   double first_loss[TC_MAX], last_loss[TC_MAX], epoch_loss[TC_MAX], lr[TC_MAX];
@@ -89,9 +91,43 @@ static int tc_save(void *ctx, coh_trainer *t, coh_error *err) {
   return rc ? (coh_archive_abandon(a), rc) : coh_archive_commit(a, err);
 }
 
+enum { TC_RUNS = 5 };
+
+/* Runs that differ in all that runs of one ensemble may differ in. */
+static coh_train_run tc_run_of(const train_case *c, const coh_train_spec *spec,
+                               size_t r) {
+  static const size_t members[TC_RUNS] = {1, 3, 2, 1, 2};
+  static const uint64_t order[TC_RUNS] = {3, 3, 4, 9, 9};
+  static const coh_plateau plateau[TC_RUNS] = {COH_PLATEAU_NONE, COH_PLATEAU_SHARED,
+                                               COH_PLATEAU_MEMBER, COH_PLATEAU_MEMBER,
+                                               COH_PLATEAU_NONE};
+  coh_train_run run = {.members = members[r], .spec = *spec};
+  run.spec.lr = 0.02 / (double)(r + 1);
+  run.spec.weight_decay = r % 2 ? 0.01 : 0;
+  run.spec.order_seed = order[r];
+  run.spec.plateau = plateau[r];
+  run.spec.warmup = r == 4 ? 9 : 0;
+  run.spec.n_milestones = r == 4;
+  run.spec.milestone[0] = 20;
+  run.start = (coh_train_start){.seed = 11 + r / 2, .first_id = c->first_id};
+  run.start.fan = r == 1 ? COH_FAN_TENSOR : COH_FAN_STUDENT;
+  return run;
+}
+
+static void tc_set_runs(const train_case *c, const coh_train_spec *spec, coh_trainer *t) {
+  coh_error err = {0};
+  coh_train_run run[TC_RUNS];
+  for (size_t r = 0; r < c->runs; r++) run[r] = tc_run_of(c, spec, c->first_run + r);
+  TC_OK(coh_trainer_runs(t, c->runs, run, &err));
+}
+
 static void tc_start(const train_case *c, coh_trainer *t) {
   coh_error err = {0};
   coh_config cfg;
+  if (c->runs > 0) {
+    TC_OK(coh_trainer_start(t, &err));
+    return;
+  }
   coh_config_defaults(&cfg, COH_JOB_TRAIN);
   cfg.experiment.seed = 11;
   TC_OK(coh_trainer_init(t, &cfg, c->first_id, &err));
@@ -171,6 +207,7 @@ static void tc_piece(train_case *c, tc_run *r, int64_t replicas, bool resumes,
   TC_OK(coh_trainer_create(&grid, r->dev, &r->plan, c->N, &r->data, NULL, &r->spec,
                            &hooks, &t, &err));
   ctx.trainer = t;
+  if (c->runs > 0) tc_set_runs(c, &r->spec, t);
   if (resumes) {
     tc_restore(&grid, r->path, t);
   } else {

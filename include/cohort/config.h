@@ -38,29 +38,48 @@ typedef enum coh_job { COH_JOB_TRAIN, COH_JOB_EXTRACT } coh_job;
 typedef enum coh_optimizer { COH_SGD, COH_ADAM } coh_optimizer;
 typedef enum coh_loss { COH_LOSS_AUTO, COH_CROSS_ENTROPY, COH_MSE } coh_loss;
 typedef enum coh_plateau {
-  COH_PLATEAU_NONE, COH_PLATEAU_SHARED, COH_PLATEAU_MEMBER
+  COH_PLATEAU_NONE,
+  COH_PLATEAU_SHARED,
+  COH_PLATEAU_MEMBER
 } coh_plateau;
 typedef enum coh_expand { COH_EXPAND_NONE, COH_EXPAND_AUTO } coh_expand;
 typedef enum coh_finish_method {
-  COH_FINISH_NONE, COH_FINISH_LBFGS, COH_FINISH_LM, COH_FINISH_AUTO
+  COH_FINISH_NONE,
+  COH_FINISH_LBFGS,
+  COH_FINISH_LM,
+  COH_FINISH_AUTO
 } coh_finish_method;
 typedef enum coh_act {
-  COH_RELU, COH_LEAKY_RELU, COH_SOFTPLUS, COH_GELU, COH_SILU,
-  COH_TANH, COH_IDENTITY, COH_SIGMOID, COH_G
+  COH_RELU,
+  COH_LEAKY_RELU,
+  COH_SOFTPLUS,
+  COH_GELU,
+  COH_SILU,
+  COH_TANH,
+  COH_IDENTITY,
+  COH_SIGMOID,
+  COH_G
 } coh_act;
 typedef enum coh_init {
-  COH_KAIMING_NORMAL, COH_KAIMING_UNIFORM, COH_XAVIER_NORMAL, COH_ORTHOGONAL, COH_BINARY
+  COH_KAIMING_NORMAL,
+  COH_KAIMING_UNIFORM,
+  COH_XAVIER_NORMAL,
+  COH_ORTHOGONAL,
+  COH_BINARY
 } coh_init;
 typedef enum coh_init_bias { COH_BIAS_ZERO, COH_BIAS_UNIFORM } coh_init_bias;
 typedef enum coh_init_fan { COH_FAN_STUDENT, COH_FAN_TENSOR } coh_init_fan;
 typedef enum coh_method { COH_REFERENCE, COH_ROBUST } coh_method;
 typedef enum coh_linkage { COH_AVERAGE, COH_COMPLETE } coh_linkage;
 typedef enum coh_metric {
-  COH_EUCLIDEAN, COH_COSINE,
+  COH_EUCLIDEAN,
+  COH_COSINE,
   COH_RELATIVE /* no choice of the user's: what method = robust takes */
 } coh_metric;
 typedef enum coh_canonical {
-  COH_CANON_FIRST, COH_CANON_LARGEST, COH_CANON_DISTANCE
+  COH_CANON_FIRST,
+  COH_CANON_LARGEST,
+  COH_CANON_DISTANCE
 } coh_canonical;
 typedef enum coh_cut {
   COH_CUT_MAX_CLUSTERS, /* most clusters of at least floor(gamma*N) members */
@@ -69,86 +88,88 @@ typedef enum coh_cut {
   COH_CUT_ANGLE         /* cosine metric: height 1 - cos(pi/beta) */
 } coh_cut;
 typedef enum coh_device_kind {
-  COH_DEVICE_AUTO, COH_DEVICE_CPU, COH_DEVICE_CUDA
+  COH_DEVICE_AUTO,
+  COH_DEVICE_CPU,
+  COH_DEVICE_CUDA
 } coh_device_kind;
 
 typedef struct coh_config {
   char file[COH_CFG_TEXT]; /* where it was read from; relative paths inside are relative
                               to the folder of this file */
   struct {
-    int job;                       /* coh_job */
-    char name[COH_CFG_TEXT];       /* folder below `results` */
-    char results[COH_CFG_TEXT];    /* relative to the current directory */
-    int64_t seed;                  /* initialisation; data order unless that has one */
-    int64_t members;               /* networks trained side by side by job = train */
+    int job;                    /* coh_job */
+    char name[COH_CFG_TEXT];    /* folder below `results` */
+    char results[COH_CFG_TEXT]; /* relative to the current directory */
+    int64_t seed;               /* initialisation; data order unless that has one */
+    int64_t members;            /* networks trained side by side by job = train */
     bool quiet;
-    double checkpoint_minutes;     /* 0 = never by time */
-    coh_steps checkpoint_steps;    /* 0ep = never by step */
+    double checkpoint_minutes;  /* 0 = never by time */
+    coh_steps checkpoint_steps; /* 0ep = never by step */
   } experiment;
   struct {
-    char name[COH_CFG_TEXT];       /* mnist, fashion_mnist, cifar10 */
-    char root[COH_CFG_TEXT];       /* "" = look in the usual places */
+    char name[COH_CFG_TEXT]; /* mnist, fashion_mnist, cifar10 */
+    char root[COH_CFG_TEXT]; /* "" = look in the usual places */
     int64_t transformation_seed;
     double subsample_fraction;     /* (0, 1] */
     double random_labels_fraction; /* [0, 1] */
   } dataset;                       /* what job = train learns from */
   struct {
-    char datagen[COH_CFG_TEXT];    /* policies joined by '+': mnist, fashion_mnist,
-                                      cifar10, random, grid, file */
-    int64_t samples;               /* per `random` policy */
+    char datagen[COH_CFG_TEXT];      /* policies joined by '+': mnist, fashion_mnist,
+                                        cifar10, random, grid, file */
+    int64_t samples;                 /* per `random` policy */
     char distribution[COH_CFG_TEXT]; /* normal | uniform (choice) */
-    double range;                  /* a of U(-a, a) and of the grid [-a, a]^d */
-    int64_t grid_points;           /* per axis */
-    char file[COH_CFG_TEXT];       /* .h5/.npy/.npz with X (and Y) */
+    double range;                    /* a of U(-a, a) and of the grid [-a, a]^d */
+    int64_t grid_points;             /* per axis */
+    char file[COH_CFG_TEXT];         /* .h5/.npy/.npz with X (and Y) */
     int64_t seed;
-    int64_t subsample;             /* use only so many image samples; 0 = all */
-  } query;                         /* what job = extract asks the teacher */
+    int64_t subsample; /* use only so many image samples; 0 = all */
+  } query;             /* what job = extract asks the teacher */
   struct {
-    char name[COH_CFG_TEXT];       /* dense_784_4_10, mnist_lenet_300_100,
-                                      students_mnist_lenet(10)_16 */
-    int activation;                /* coh_act */
-    int init;                      /* coh_init */
-    int init_bias;                 /* coh_init_bias */
-    int init_fan;                  /* coh_init_fan */
+    char name[COH_CFG_TEXT]; /* dense_784_4_10, mnist_lenet_300_100,
+                                students_mnist_lenet(10)_16 */
+    int activation;          /* coh_act */
+    int init;                /* coh_init */
+    int init_bias;           /* coh_init_bias */
+    int init_fan;            /* coh_init_fan */
   } model;
   struct {
-    int optimizer;                 /* coh_optimizer */
+    int optimizer; /* coh_optimizer */
     double lr;
-    coh_steps steps;               /* end of training */
+    coh_steps steps; /* end of training */
     int64_t batch_size;
-    int64_t data_order_seed;       /* -1 = experiment.seed */
+    int64_t data_order_seed; /* -1 = experiment.seed */
     double momentum, nesterov_momentum;
     double weight_decay;
     coh_milestones milestone_steps;
-    double factor;                 /* lr factor at a milestone or plateau */
+    double factor; /* lr factor at a milestone or plateau */
     coh_steps warmup_steps;
-    int plateau;                   /* coh_plateau */
-    int64_t patience, cooldown;    /* epochs */
+    int plateau;                /* coh_plateau */
+    int64_t patience, cooldown; /* epochs */
     double threshold, min_lr;
     char further_training[COH_CFG_TEXT]; /* "" or steps: go on to there; not hashed */
-    int loss;                      /* coh_loss; auto: cross_entropy for labels, or mse */
-    int precision;                 /* coh_dtype; choices float32, float64 */
-    coh_steps evaluate_every;      /* loss and accuracy over the whole set; 0ep = start
-                                      and end only */
-    int finish;                    /* coh_finish_method, behind the last step */
-    int64_t finish_steps;          /* iterations at most */
-    double finish_tolerance;       /* it ends at this norm of the gradient */
+    int loss;                 /* coh_loss; auto: cross_entropy for labels, or mse */
+    int precision;            /* coh_dtype; choices float32, float64 */
+    coh_steps evaluate_every; /* loss and accuracy over the whole set; 0ep = start
+                                 and end only */
+    int finish;               /* coh_finish_method, behind the last step */
+    int64_t finish_steps;     /* iterations at most */
+    double finish_tolerance;  /* it ends at this norm of the gradient */
   } training;
   struct {
-    char config[COH_CFG_TEXT];     /* INI of a train job: trained first if not yet done */
-    char weights[COH_CFG_TEXT];    /* or: a model.h5, or a run folder holding one */
-    int64_t member;                /* which network of that file */
-    char model[COH_CFG_TEXT];      /* or: a random network of this shape ... */
-    int64_t seed;                  /* ... drawn from this seed */
+    char config[COH_CFG_TEXT];  /* INI of a train job: trained first if not yet done */
+    char weights[COH_CFG_TEXT]; /* or: a model.h5, or a run folder holding one */
+    int64_t member;             /* which network of that file */
+    char model[COH_CFG_TEXT];   /* or: a random network of this shape ... */
+    int64_t seed;               /* ... drawn from this seed */
   } teacher;
   struct {
-    int method;                    /* coh_method */
+    int method; /* coh_method */
     double gamma, beta;
-    bool stability;                /* also write stability.csv */
+    bool stability; /* also write stability.csv */
     int linkage, metric, canonical, cut;
-    int64_t clusters;              /* for cut = count */
-    char mask[COH_CFG_TEXT];       /* none | auto | a .npy/.h5 file of d_in booleans */
-    coh_steps finetune_steps;      /* students' upper layers, and the final network */
+    int64_t clusters;         /* for cut = count */
+    char mask[COH_CFG_TEXT];  /* none | auto | a .npy/.h5 file of d_in booleans */
+    coh_steps finetune_steps; /* students' upper layers, and the final network */
     double finetune_lr;
     int finetune_finish;           /* coh_finish_method of the final network */
     int64_t finetune_finish_steps; /* iterations at most */
@@ -157,10 +178,10 @@ typedef struct coh_config {
     double expand_max;             /* widest students, by those of model.name */
   } extraction;
   struct {
-    int64_t replicas;              /* ranks that share each student's batch */
+    int64_t replicas; /* ranks that share each student's batch */
   } ranks;
   struct {
-    int kind;                      /* coh_device_kind */
+    int kind; /* coh_device_kind */
   } device;
 } coh_config;
 

@@ -134,7 +134,8 @@ int coh_device_open(coh_device_kind kind, coh_dtype dtype, coh_device **out,
 void coh_device_close(coh_device *); /* NULL accepted */
 /* "cpu (avx512)": kernels in use, for logs. */
 const char *coh_device_text(const coh_device *);
-/* Adds a line on the GPUs found, or why none is: "built with CUDA 13.0: no GPU here (...)". */
+/* Adds a line on the GPUs found, or why none is: "built with CUDA 13.0: no GPU here
+ * (...)". */
 void coh_device_gpus(coh_text *out);
 
 /* The CPU back end with a given instruction set ("generic", "avx2", "avx512"), for tests;

@@ -48,13 +48,13 @@ static inline size_t coh_pair(size_t n, size_t i, size_t j) {
  * `symmetric`: the smaller of d(u,v) and d(u,-v). A zero vector has cosine distance 1
  * from every other.
  *
- * By the Gram matrix, panel by panel over all ranks. Pairs that the Gram matrix would give
- * to fewer digits (d^2 below (|u|^2 + |v|^2) / 100) are recomputed from the difference of
- * the vectors (cosine: |u-v|^2/2 of the normalised ones), and every squared distance is
- * rounded to 41 bits. So each is right to 1e-12 relative (cosine: that, or the angle to
- * 1e-15 radian, whichever is coarser) and the same bit for bit on any number of ranks.
- * COH_ENUMERIC if a component is not finite.
- * *out is allocated on rank 0, freed by the caller, NULL elsewhere. */
+ * By the Gram matrix, panel by panel over all ranks. Pairs that the Gram matrix would
+ * give to fewer digits (d^2 below (|u|^2 + |v|^2) / 100) are recomputed from the
+ * difference of the vectors (cosine: |u-v|^2/2 of the normalised ones), and every squared
+ * distance is rounded to 41 bits. So each is right to 1e-12 relative (cosine: that, or
+ * the angle to 1e-15 radian, whichever is coarser) and the same bit for bit on any number
+ * of ranks. COH_ENUMERIC if a component is not finite. *out is allocated on rank 0, freed
+ * by the caller, NULL elsewhere. */
 int coh_distances(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
                   coh_metric metric, bool symmetric, double **out, coh_error *err);
 /* The same by plain loops, for tests: long double accumulation, no rounding. */
@@ -76,10 +76,10 @@ typedef struct coh_merge {
  * finite. */
 int coh_link(size_t n, double *dist, coh_linkage kind, coh_merge *merges, coh_error *err);
 
-/* coh_distances and coh_link in one, for any n: a large matrix stays dealt over the ranks,
- * which search and merge together, so that no rank needs memory for all of it. All but
- * comm count on rank 0 only, and so do the merges [n-1]: the same bit for bit on any number
- * of ranks. Collective. */
+/* coh_distances and coh_link in one, for any n: a large matrix stays dealt over the
+ * ranks, which search and merge together, so that no rank needs memory for all of it. All
+ * but comm count on rank 0 only, and so do the merges [n-1]: the same bit for bit on any
+ * number of ranks. Collective. */
 int coh_tree(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
              coh_metric metric, bool symmetric, coh_linkage kind, coh_merge *merges,
              coh_error *err);
@@ -288,7 +288,8 @@ typedef struct coh_expand_width {
 
 typedef enum coh_expand_verdict {
   COH_EXPAND_WIDEN, /* go on to wider students */
-  COH_EXPAND_STOP,  /* these are wide enough: consistent, and their median within `floor` */
+  COH_EXPAND_STOP,  /* these are wide enough: consistent, and their median within `floor`
+                     */
   COH_EXPAND_BACK   /* consistent as those before, whose median was hardly higher (less
                        than twice): those were wide enough */
 } coh_expand_verdict;

@@ -118,8 +118,8 @@ int coh_forward(coh_ensemble *, coh_workspace *, size_t B, const void *x, size_t
 void *coh_workspace_dout(coh_workspace *);
 int coh_backward(coh_ensemble *, coh_workspace *, size_t B, const void *x,
                  size_t stride_x, const void *dout, coh_error *err);
-/* As coh_backward for one member, but each row's gradient by itself: rows (device) [B, P].
- * `grads` is left alone. */
+/* As coh_backward for one member, but each row's gradient by itself: rows (device) [B,
+ * P]. `grads` is left alone. */
 int coh_backward_rows(coh_ensemble *, coh_workspace *, size_t B, const void *x,
                       const void *dout, void *rows, coh_error *err);
 /* Activation of hidden layer l after a forward: device [N, B, out_l]. */

@@ -9,7 +9,8 @@
  *
  *   coh_trainer_gather(t, params_on_rank_0, &err);
  *
- * N members are trained side by side, dealt to the student groups of the grid; each
+ * N members are trained side by side, of one run or of several (coh_trainer_runs), dealt
+ * to the student groups of the grid; each
  * group's replicas split the batch. All functions are collective over grid->world.
  * Schedules follow sections A.9 and A.10 of the lottery contract and section 2 of the
  * extraction contract.
@@ -44,6 +45,24 @@ typedef struct coh_train_spec {
  * entropy without labels, mse without targets, batch larger than the data is fine). */
 int coh_train_spec_of(const coh_config *, const coh_dataset *train, coh_train_spec *,
                       coh_error *);
+
+/* How the members of a run start: coh_plan_init with `seed` and ids first_id, ... */
+typedef struct coh_train_start {
+  uint64_t seed, first_id;
+  coh_init init;
+  coh_init_bias bias;
+  coh_init_fan fan;
+} coh_train_start;
+
+/* Consecutive members of an ensemble that are one run: they share schedule, plateau, data
+ * order and start. */
+typedef struct coh_train_run {
+  size_t members;
+  coh_train_spec spec;
+  coh_train_start start;
+} coh_train_run;
+
+void coh_train_start_of(const coh_config *, uint64_t first_id, coh_train_start *);
 
 typedef enum coh_member_state {
   COH_MEMBER_ACTIVE,
@@ -99,8 +118,16 @@ int coh_trainer_create(const coh_grid *, coh_device *, const coh_plan *, size_t 
                        coh_error *err);
 void coh_trainer_destroy(coh_trainer *);
 
-/* Fresh parameters for every member: coh_plan_init with experiment.seed and member ids
- * first_id, first_id + 1, ... */
+/* Divides the members among n runs, in order; without it they are one run of the spec
+ * given to coh_trainer_create. Call it first of all. A run's members become what they
+ * would be in an ensemble of their own, bit for bit. Neighbours of the same order seed
+ * share their batches, so put such runs side by side. COH_EBUG unless the members add up
+ * to N and the runs agree in what all share: optimiser, momentum, loss, batch, end,
+ * evaluate_every. The runs are copied. */
+int coh_trainer_runs(coh_trainer *, size_t n, const coh_train_run *, coh_error *);
+/* Fresh parameters for every member of every run, each as its start says. */
+int coh_trainer_start(coh_trainer *, coh_error *);
+/* The same for a single run. */
 int coh_trainer_init(coh_trainer *, const coh_config *, uint64_t first_id, coh_error *);
 /* Host [count, P] of this rank's block in the device's precision. */
 int coh_trainer_set(coh_trainer *, const void *params, coh_error *);

@@ -6,10 +6,12 @@
 #include "train/trainer.h"
 
 enum { CHUNK = 1024 }; /* rows of one forward */
+static const size_t workspace_bytes = (size_t)64 << 20;
 
 /* Device memory of one evaluation. */
 typedef struct evaluation {
   coh_ensemble *ens; /* the whole block, finished members included */
+  size_t group;      /* members of one forward */
   coh_workspace *work;
   coh_device_data data;
   bool own_data;
@@ -22,6 +24,14 @@ static void evaluation_end(coh_trainer *t, evaluation *e) {
   if (e->own_data) coh_device_data_destroy(t->dev, &e->data);
   t->dev->ops->free(t->dev, e->loss);
   t->dev->ops->free(t->dev, e->correct);
+}
+
+/* As many members as a workspace of a fixed size holds. */
+static size_t group_size(const coh_trainer *t) {
+  size_t one = coh_workspace_bytes(&t->plan, t->dev->dtype, 1, CHUNK, false);
+  size_t fits = workspace_bytes / one;
+  if (fits < 1) fits = 1;
+  return fits < t->count ? fits : t->count;
 }
 
 static int evaluation_begin(coh_trainer *t, const coh_dataset *d, evaluation *e,
@@ -40,7 +50,8 @@ static int evaluation_begin(coh_trainer *t, const coh_dataset *d, evaluation *e,
   COH_TRY(coh_trainer_rows(t, 0, params, err));
   COH_TRY(coh_ensemble_create(&t->plan, dev, t->count, &e->ens, err));
   COH_TRY(coh_ensemble_set(e->ens, params, err));
-  COH_TRY(coh_workspace_create(&t->plan, dev, t->count, CHUNK, false, &e->work, err));
+  e->group = group_size(t);
+  COH_TRY(coh_workspace_create(&t->plan, dev, e->group, CHUNK, false, &e->work, err));
   COH_TRY(dev->ops->alloc(dev, bytes, (void **)&e->loss, err));
   COH_TRY(dev->ops->alloc(dev, bytes, (void **)&e->correct, err));
 cleanup:
@@ -48,20 +59,35 @@ cleanup:
   return rc;
 }
 
-static int evaluate_chunk(coh_trainer *t, evaluation *e, size_t at, size_t rows,
-                          coh_error *err) {
+/* Members [first, first + count) of the block on rows [at, at + rows). */
+static int evaluate_group(coh_trainer *t, evaluation *e, size_t first, size_t count,
+                          size_t at, size_t rows, coh_error *err) {
   int rc;
   const coh_device_ops *ops = t->dev->ops;
   size_t size = coh_dtype_size(t->dev->dtype), O = t->plan.n_out;
   const char *x = (const char *)e->data.x + at * t->plan.d_in * size;
   void *out;
-  COH_TRY(coh_forward(e->ens, e->work, rows, x, 0, false, &out, err));
+  coh_ensemble group = *e->ens;
+  group.N = group.capacity = count;
+  group.params = (char *)e->ens->params + first * t->plan.P * size;
+  COH_TRY(coh_forward(&group, e->work, rows, x, 0, false, &out, err));
   if (t->spec.loss == COH_MSE)
-    COH_TRY(ops->mse(t->dev, t->count, rows, O, out, (char *)e->data.y + at * O * size, 1,
-                     NULL, e->loss, err));
+    COH_TRY(ops->mse(t->dev, count, rows, O, out, (char *)e->data.y + at * O * size, 1,
+                     NULL, e->loss + first, err));
   else
-    COH_TRY(ops->cross_entropy(t->dev, t->count, rows, O, out, e->data.labels + at, 1,
-                               NULL, e->loss, e->correct, err));
+    COH_TRY(ops->cross_entropy(t->dev, count, rows, O, out, e->data.labels + at, 1, NULL,
+                               e->loss + first, e->correct + first, err));
+cleanup:
+  return rc;
+}
+
+static int evaluate_chunk(coh_trainer *t, evaluation *e, size_t at, size_t rows,
+                          coh_error *err) {
+  int rc = COH_OK;
+  for (size_t first = 0; first < t->count; first += e->group) {
+    size_t left = t->count - first, count = left < e->group ? left : e->group;
+    COH_TRY(evaluate_group(t, e, first, count, at, rows, err));
+  }
 cleanup:
   return rc;
 }

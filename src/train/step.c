@@ -2,21 +2,36 @@
  * update. The only place where parameters change. */
 #include "train/trainer.h"
 
-/* The order of the present epoch, drawn on the host, kept on the device. */
-static int order_epoch(coh_trainer *t, uint64_t epoch, coh_error *err) {
-  if (t->order_epoch == epoch) return COH_OK;
-  size_t n = t->train.host->n;
-  coh_order_epoch(t->spec.order_seed, epoch, n, t->perm);
-  t->order_epoch = epoch;
-  return t->dev->ops->upload(t->dev, t->batch.order, t->perm, n * sizeof *t->perm, err);
+/* Stream of the member at place i of the ensemble. */
+static uint32_t stream_of(const coh_trainer *t, size_t i) {
+  return t->stream[t->slot[i]];
 }
 
-/* Copies rows [at, at + rows) of the epoch's order into the batch buffers. */
-static int gather_batch(coh_trainer *t, size_t at, size_t rows, coh_error *err) {
+/* The order of the present epoch of every stream that has members left, drawn on the
+ * host, kept on the device. */
+static int order_epoch(coh_trainer *t, uint64_t epoch, coh_error *err) {
+  int rc = COH_OK;
+  size_t n = t->train.host->n, bytes = n * sizeof *t->perm;
+  if (t->order_epoch == epoch) return COH_OK;
+  for (size_t i = 0; i < t->ens->N; i++) {
+    if (i > 0 && stream_of(t, i) == stream_of(t, i - 1)) continue;
+    const coh_train_run *run = coh_member_run(t, t->first + t->slot[i]);
+    coh_order_epoch(run->spec.order_seed, epoch, n, t->perm);
+    COH_TRY(t->dev->ops->upload(t->dev, t->batch.order + stream_of(t, i) * n, t->perm,
+                                bytes, err));
+  }
+  t->order_epoch = epoch;
+cleanup:
+  return rc;
+}
+
+/* Copies rows [at, at + rows) of a stream's order into the batch buffers. */
+static int gather_batch(coh_trainer *t, uint32_t stream, size_t at, size_t rows,
+                        coh_error *err) {
   int rc;
   const coh_device_ops *ops = t->dev->ops;
   size_t size = coh_dtype_size(t->dev->dtype);
-  const uint32_t *index = t->batch.order + at;
+  const uint32_t *index = t->batch.order + stream * t->train.host->n + at;
   COH_TRY(
       ops->gather(t->dev, rows, t->plan.d_in * size, t->train.x, index, t->batch.x, err));
   if (t->spec.loss == COH_MSE)
@@ -69,10 +84,11 @@ static void *row_of(const coh_trainer *t, void *array, size_t first) {
 
 static int update(coh_trainer *t, size_t first, size_t count, coh_error *err) {
   const coh_train_spec *s = &t->spec;
-  double factor = coh_schedule_factor(s, t->step);
   for (size_t i = first; i < first + count; i++) {
-    t->step_lr[i] = t->member[t->first + t->slot[i]].lr * factor;
-    t->step_wd[i] = s->weight_decay;
+    size_t n = t->first + t->slot[i];
+    const coh_train_spec *own = &coh_member_run(t, n)->spec;
+    t->step_lr[i] = t->member[n].lr * coh_schedule_factor(own, t->step);
+    t->step_wd[i] = own->weight_decay;
   }
   coh_step_args a = {.kind = s->optimizer,
                      .nesterov = s->nesterov,
@@ -92,13 +108,25 @@ static int update(coh_trainer *t, size_t first, size_t count, coh_error *err) {
   return t->dev->ops->step(t->dev, &a, err);
 }
 
+/* Members from `first` on that pass together: of one stream. */
+static size_t group_from(const coh_trainer *t, size_t first) {
+  size_t count = 1, most = t->ens->N - first;
+  if (most > t->group) most = t->group;
+  while (count < most && stream_of(t, first + count) == stream_of(t, first)) count++;
+  return count;
+}
+
 /* Group by group, so that what forward leaves for backward, and gradients for the update,
- * is still in the cache. Replicas update after their sum of gradients. */
-static int step_groups(coh_trainer *t, size_t rows, size_t total, coh_error *err) {
+ * is still in the cache. Replicas update after their sum of gradients. Rows [at, at +
+ * rows) of each stream's order are this replica's part of the batch of `total`. */
+static int step_groups(coh_trainer *t, size_t at, size_t rows, size_t total,
+                       coh_error *err) {
   int rc = COH_OK;
-  size_t N = t->ens->N;
-  for (size_t first = 0; first < N; first += t->group) {
-    size_t count = N - first < t->group ? N - first : t->group;
+  for (size_t first = 0, count; first < t->ens->N; first += count) {
+    uint32_t stream = stream_of(t, first);
+    count = group_from(t, first);
+    if (first == 0 || stream != stream_of(t, first - 1))
+      COH_TRY(gather_batch(t, stream, at, rows, err));
     COH_TRY(gradients(t, first, count, rows, total, err));
     if (t->grid->n_replica == 1) COH_TRY(update(t, first, count, err));
   }
@@ -116,8 +144,7 @@ int coh_trainer_step(coh_trainer *t, coh_error *err) {
     COH_TRY(order_epoch(t, t->step / t->epoch_length, err));
     coh_grid_rows(t->grid, total, &first, &rows);
     if (rows > 0) {
-      COH_TRY(gather_batch(t, at + first, rows, err));
-      COH_TRY(step_groups(t, rows, total, err));
+      COH_TRY(step_groups(t, at + first, rows, total, err));
     } else {
       size_t bytes = all * coh_dtype_size(t->dev->dtype);
       COH_TRY(t->dev->ops->zero(t->dev, t->ens->grads, bytes, err));

@@ -21,8 +21,9 @@ static int create_members(coh_trainer *t, coh_error *err) {
   int rc;
   COH_TRY(coh_alloc(&t->member, t->N, sizeof *t->member, err));
   COH_TRY(coh_alloc(&t->host_loss, t->N, sizeof *t->host_loss, err));
+  COH_TRY(coh_alloc(&t->run_of, t->N, sizeof *t->run_of, err));
   for (size_t n = 0; n < t->N; n++)
-    t->member[n] = (coh_member){.lr = t->spec.lr, .best = INFINITY, .loss = NAN};
+    t->member[n] = (coh_member){.best = INFINITY, .loss = NAN};
 cleanup:
   return rc;
 }
@@ -38,12 +39,12 @@ static int create_arrays(coh_trainer *t, coh_error *err) {
   COH_TRY(ops->alloc(dev, t->count * sizeof(double), (void **)&t->loss_sum, err));
   COH_TRY(ops->alloc(dev, t->count * sizeof(double), (void **)&t->loss_last, err));
   size_t n = t->train.host->n;
-  COH_TRY(ops->alloc(dev, n * sizeof(uint32_t), (void **)&t->batch.order, err));
   COH_TRY(ops->alloc(dev, t->rows * t->plan.d_in * size, &t->batch.x, err));
   COH_TRY(ops->alloc(dev, t->rows * t->plan.n_out * size, &t->batch.y, err));
   COH_TRY(ops->alloc(dev, t->rows * sizeof(int32_t), (void **)&t->batch.labels, err));
   COH_TRY(coh_alloc(&t->perm, n, sizeof *t->perm, err));
   COH_TRY(coh_alloc(&t->slot, t->count, sizeof *t->slot, err));
+  COH_TRY(coh_alloc(&t->stream, t->count, sizeof *t->stream, err));
   COH_TRY(coh_alloc(&t->step_lr, t->count, sizeof *t->step_lr, err));
   COH_TRY(coh_alloc(&t->step_wd, t->count, sizeof *t->step_wd, err));
   for (size_t i = 0; i < t->count; i++) t->slot[i] = (uint32_t)i;
@@ -114,6 +115,7 @@ int coh_trainer_create(const coh_grid *grid, coh_device *dev, const coh_plan *pl
   COH_TRY(create_members(t, err));
   if (t->count > 0) rc = create_ensemble(t, train, err);
   COH_TRY(coh_agree(grid->world, rc, err));
+  COH_TRY(coh_trainer_one_run(t, err));
   COH_TRY(coh_reducer_create(grid, dev, &t->reducer, err));
   *out = t;
   return COH_OK;
@@ -142,6 +144,9 @@ void coh_trainer_destroy(coh_trainer *t) {
   free(t->gone.v);
   free(t->perm);
   free(t->slot);
+  free(t->stream);
+  free(t->run_of);
+  free(t->run);
   free(t->step_lr);
   free(t->step_wd);
   free(t->member);
@@ -165,23 +170,6 @@ size_t coh_members_active(const coh_trainer *t) {
 void coh_trainer_block(const coh_trainer *t, size_t *first, size_t *count) {
   *first = t->first;
   *count = t->count;
-}
-
-int coh_trainer_init(coh_trainer *t, const coh_config *cfg, uint64_t first_id,
-                     coh_error *err) {
-  int rc = COH_OK;
-  size_t row = t->plan.P * coh_dtype_size(t->dev->dtype);
-  char *host = NULL;
-  COH_TRY(coh_alloc(&host, t->count, row, err));
-  for (size_t i = 0; i < t->count; i++)
-    COH_TRY(coh_plan_init(
-        &t->plan, (uint64_t)cfg->experiment.seed, first_id + t->first + i,
-        (coh_init)cfg->model.init, (coh_init_bias)cfg->model.init_bias,
-        (coh_init_fan)cfg->model.init_fan, t->N, t->dev->dtype, host + i * row, err));
-  COH_TRY(coh_trainer_set(t, host, err));
-cleanup:
-  free(host);
-  return rc;
 }
 
 /* Compacts one device array of rows. */
@@ -307,7 +295,9 @@ cleanup:
 static int end_epoch(coh_trainer *t, coh_error *err) {
   int rc;
   COH_TRY(collect_losses(t, err));
-  coh_schedule_epoch(&t->spec, t->N, t->member, t->step);
+  coh_member *first = t->member;
+  for (size_t r = 0; r < t->n_run; first += t->run[r++].members)
+    coh_schedule_epoch(&t->run[r].spec, t->run[r].members, first, t->step);
   COH_TRY(coh_trainer_shrink(t, err));
   if (t->hooks.progress) {
     coh_train_status status;
@@ -338,8 +328,9 @@ cleanup:
 }
 
 static int report_lr(coh_trainer *t, coh_error *err) {
-  double factor = coh_schedule_factor(&t->spec, t->step);
-  for (size_t n = 0; n < t->N; n++) t->host_loss[n] = t->member[n].lr * factor;
+  for (size_t n = 0; n < t->N; n++)
+    t->host_loss[n] =
+        t->member[n].lr * coh_schedule_factor(&coh_member_run(t, n)->spec, t->step);
   return t->hooks.metric(t->hooks.ctx, t->step, "lr", t->N, t->host_loss, err);
 }
 

@@ -19,7 +19,7 @@ typedef struct coh_device_data {
 
 /* Buffers for one batch: rows gathered by index. */
 typedef struct coh_batch {
-  uint32_t *order; /* device [n]: this epoch's permutation */
+  uint32_t *order; /* device [streams, n]: this epoch's permutations */
   void *x, *y;     /* device [B, d_in], [B, n_out] */
   int32_t *labels; /* device [B] */
 } coh_batch;
@@ -27,8 +27,13 @@ typedef struct coh_batch {
 struct coh_trainer {
   const coh_grid *grid;
   coh_device *dev;
-  coh_train_spec spec;
+  coh_train_spec spec; /* of run 0: what all runs share */
   coh_train_hooks hooks;
+  size_t n_run;
+  coh_train_run *run;     /* [n_run] */
+  uint32_t *run_of;       /* [N] run of each member */
+  uint32_t *stream;       /* [count] which permutation each member of the block follows */
+  size_t streams;         /* of this block: neighbours of one order seed are one stream */
   size_t N, first, count; /* all members; this rank's block */
   coh_plan plan;
   coh_ensemble *ens; /* NULL on ranks without members */
@@ -46,7 +51,7 @@ struct coh_trainer {
   const coh_dataset *test;
   coh_batch batch;
   uint32_t *perm;       /* host [n] */
-  uint64_t order_epoch; /* epoch whose order is on the device; UINT64_MAX = none */
+  uint64_t order_epoch; /* epoch whose orders are on the device; UINT64_MAX = none */
   coh_member *member;   /* [N], the same on every rank */
   double *host_loss;    /* [N] scratch */
   uint64_t step, epoch_length;
@@ -63,6 +68,11 @@ double coh_schedule_factor(const coh_train_spec *, uint64_t t);
  * those that are not finite, moves the plateau, marks members done. */
 void coh_schedule_epoch(const coh_train_spec *, size_t N, coh_member *member,
                         uint64_t step);
+
+/* runs.c */
+/* The members as one run. */
+int coh_trainer_one_run(coh_trainer *, coh_error *);
+const coh_train_run *coh_member_run(const coh_trainer *, size_t n);
 
 /* trainer.c */
 size_t

@@ -42,7 +42,8 @@ static layer *make_layer(void) {
 }
 
 static coh_layer_view view_of(const layer *y) {
-  return (coh_layer_view){S, H, D, OUT, &y->w[0][0][0], &y->a[0][0][0], y->loss, NULL, NULL};
+  return (coh_layer_view){S,       H,    D,   OUT, &y->w[0][0][0], &y->a[0][0][0],
+                          y->loss, NULL, NULL};
 }
 
 static coh_cluster_options options_of(coh_canonical canonical) {

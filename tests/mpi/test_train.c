@@ -189,7 +189,31 @@ static void replicas_evaluate_together(void) {
   coh_device_close(dev);
 }
 
+/* Cut at step 13 and resumed, too. */
+static void runs_train_side_by_side_as_alone(void) {
+  static const size_t of_run[TC_RUNS] = {1, 3, 2, 1, 2};
+  size_t bytes, one, members = 0;
+  train_case all = {.N = 9, .dtype = COH_F32, .runs = TC_RUNS};
+  char *a = train_case_run(&all, 13, &bytes);
+  for (size_t r = 0; r < TC_RUNS; r++) {
+    train_case single = {
+        .N = of_run[r], .dtype = COH_F32, .runs = 1, .first_run = r, .alone = true};
+    char *b = train_case_run(&single, 0, &one);
+    if (mpi_rank == 0) assert_memory_equal(a + members * (bytes / 9), b, one);
+    for (size_t n = 0; n < of_run[r]; n++) {
+      assert_int_equal(all.state[members + n], single.state[n]);
+      assert_true(all.lr[members + n] == single.lr[n]);
+      if (all.step[members + n] < 56)
+        assert_int_equal(all.step[members + n], single.step[n]);
+    }
+    members += of_run[r];
+    free(b);
+  }
+  free(a);
+}
+
 static mpi_test tests[] = {
+    MPI_TEST(runs_train_side_by_side_as_alone),
     MPI_TEST(students_are_the_same_at_any_rank_count),
     MPI_TEST(stops_and_resumes),
     MPI_TEST(replicas_agree_to_rounding),
