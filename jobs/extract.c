@@ -142,6 +142,7 @@ static int students_train(job *j, students *s, coh_error *err) {
   int rc = COH_OK;
   coh_hash clustering;
   coh_text inputs = {0}, identity = {0};
+  coh_train_run students_run = {.members = s->N};
   if (j->grid.rank == 0) rc = teacher_identity(j, &inputs, err);
   if (!rc) rc = clustering_hash(&j->cfg, &clustering, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
@@ -158,12 +159,14 @@ static int students_train(job *j, students *s, coh_error *err) {
               .plan = s->plan,
               .N = s->N,
               .train = &s->query,
-              .first_id = STUDENT_ID,
+              .n_run = 1,
+              .run = &students_run,
               .lr = "training.lr",
               .further = j->cfg.training.further_training[0] != '\0',
               .finish = job_finish(&j->cfg, j->cfg.training.finish),
               .finish_steps = (uint64_t)j->cfg.training.finish_steps};
-  COH_TRY(coh_train_spec_of(&j->cfg, &s->query, &st.spec, err));
+  COH_TRY(coh_train_spec_of(&j->cfg, &s->query, &students_run.spec, err));
+  coh_train_start_of(&j->cfg, STUDENT_ID, &students_run.start);
   COH_TRY(stage_train(j, s->dev, &st, &s->trainer, err));
 cleanup:
   coh_text_free(&inputs);

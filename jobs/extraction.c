@@ -184,6 +184,7 @@ static int train(const extraction *x, const char *name, const coh_plan *plan, si
   char model[96], checkpoint[96], metrics[96];
   void *first = NULL;
   coh_text identity = {0};
+  coh_train_run run = {.members = N};
   stage s = {.title = name,
              .folder = x->folder,
              .model = model,
@@ -193,6 +194,8 @@ static int train(const extraction *x, const char *name, const coh_plan *plan, si
              .plan = *plan,
              .N = N,
              .train = data,
+             .n_run = 1,
+             .run = &run,
              .lr = "extraction.finetune_lr"};
   COH_TRY(coh_format(model, sizeof model, err, "%s.h5", name));
   COH_TRY(coh_format(checkpoint, sizeof checkpoint, err, "%s.checkpoint.h5", name));
@@ -201,7 +204,7 @@ static int train(const extraction *x, const char *name, const coh_plan *plan, si
   COH_TRY(coh_text_check(&identity, err));
   s.identity = identity.data;
   choose_finish(&x->job->cfg, final, &s);
-  COH_TRY(finetune_spec(x, data, lr_factor, &s.spec, err));
+  COH_TRY(finetune_spec(x, data, lr_factor, &run.spec, err));
   COH_TRY(narrow(data->dtype, N * plan->P, start, &first, err));
   s.start = first;
   COH_TRY(stage_train(x->job, x->dev, &s, out, err));

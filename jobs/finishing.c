@@ -143,8 +143,8 @@ int stage_finish(stage_run *r, coh_trainer *t, coh_error *err) {
   coh_finish_spec spec = {.steps = s->finish_steps,
                           .tolerance = r->job->cfg.training.finish_tolerance};
   if (s->finish == COH_FINISH_NONE) return COH_OK;
-  rc = coh_finish_choose(s->finish, s->spec.loss, &s->plan, s->train->n, &spec.method,
-                         err);
+  rc = coh_finish_choose(s->finish, s->run->spec.loss, &s->plan, s->train->n,
+                         &spec.method, err);
   COH_TRY(rc ? coh_explain(err, "%s", r->job->cfg.file) : COH_OK);
   COH_TRY(open_finishing(r, t, spec.method, &g, err));
   COH_TRY(run_finish(&g, &spec, err));

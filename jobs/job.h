@@ -64,10 +64,11 @@ typedef struct stage {
   coh_plan plan;
   size_t N;
   const coh_dataset *train, *test;
-  coh_train_spec spec;
-  bool further;      /* further_training was asked for */
-  uint64_t first_id; /* id of member 0: picks its random numbers */
-  const char *lr;    /* name of the parameter that sets the rate: \"training.lr\" */
+  size_t n_run;
+  const coh_train_run
+      *run;       /* [n_run] what the members are; `start` not read with a start */
+  bool further;   /* further_training was asked for */
+  const char *lr; /* name of the parameter that sets the rate: \"training.lr\" */
   coh_finish_method finish; /* behind the last step; auto is settled by plan and data */
   uint64_t finish_steps;
   const void

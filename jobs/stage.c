@@ -134,7 +134,7 @@ cleanup:
 /* ---- start and end ----------------------------------------------------------------- */
 
 static int start_anew(const job *j, const stage *s, coh_trainer *t, coh_error *err) {
-  if (!s->start) return coh_trainer_init(t, &j->cfg, s->first_id, err);
+  if (!s->start) return coh_trainer_start(t, err);
   int rc;
   size_t first, count, P = s->plan.P;
   coh_dtype had = s->train->dtype, dtype = (coh_dtype)j->cfg.training.precision;
@@ -203,19 +203,23 @@ int stage_file_is_there(const job *j, const char *path, bool *there, coh_error *
   return rc;
 }
 
+/* Tells of members that diverged. COH_ENUMERIC if all did; of several runs each has an
+ * end of its own, which is left to the job. */
 static int count_failed(const job *j, const stage *s, const coh_trainer *t,
                         coh_error *err) {
+  enum { TOLD = 5 };
   coh_train_status status;
   coh_trainer_status(t, &status);
   size_t failed = 0;
   for (size_t n = 0; n < s->N; n++)
-    if (status.member[n].state == COH_MEMBER_FAILED) {
-      failed++;
+    if (status.member[n].state == COH_MEMBER_FAILED && failed++ < TOLD)
       coh_say(&j->sink, COH_WARN, "%s: network %zu diverged at step %llu (loss %g)",
               s->title, n, (unsigned long long)status.member[n].step,
               status.member[n].loss);
-    }
-  if (failed == s->N)
+  if (failed > TOLD)
+    coh_say(&j->sink, COH_WARN, "%s: and %zu more networks diverged", s->title,
+            failed - TOLD);
+  if (failed == s->N && s->n_run == 1)
     return coh_fail(err, COH_ENUMERIC,
                     "%s: the loss of every network became NaN or infinite; a smaller "
                     "training.lr may help",
@@ -271,12 +275,23 @@ cleanup:
 
 /* ---- the optimiser's part ---------------------------------------------------------- */
 
+static int create_trainer(const stage_run *r, coh_device *dev, const coh_dataset *train,
+                          const coh_dataset *test, const coh_train_hooks *hooks,
+                          coh_trainer **out, coh_error *err) {
+  int rc;
+  const stage *s = r->stage;
+  COH_TRY(coh_trainer_create(&r->job->grid, dev, &s->plan, s->N, train, test,
+                             &s->run->spec, hooks, out, err));
+  COH_TRY(coh_trainer_runs(*out, s->n_run, s->run, err));
+cleanup:
+  return rc;
+}
+
 /* To the last step, on data of dev's precision. */
 static int descend(stage_run *r, coh_device *dev, const coh_dataset *train,
                    const coh_dataset *test, coh_trainer **out, coh_error *err) {
   int rc;
   const job *j = r->job;
-  const stage *s = r->stage;
   coh_trainer *t = NULL;
   coh_train_status status;
   coh_train_hooks hooks = {.ctx = r,
@@ -285,11 +300,11 @@ static int descend(stage_run *r, coh_device *dev, const coh_dataset *train,
                            .save = on_save,
                            .stop = stage_stop,
                            .save_seconds = 60 * j->cfg.experiment.checkpoint_minutes};
-  hooks.save_steps = coh_steps_value(j->cfg.experiment.checkpoint_steps,
-                                     coh_epoch_length(train->n, s->spec.batch));
+  hooks.save_steps =
+      coh_steps_value(j->cfg.experiment.checkpoint_steps,
+                      coh_epoch_length(train->n, r->stage->run->spec.batch));
   r->dtype = train->dtype;
-  COH_TRY(coh_trainer_create(&j->grid, dev, &s->plan, s->N, train, test, &s->spec, &hooks,
-                             &t, err));
+  COH_TRY(create_trainer(r, dev, train, test, &hooks, &t, err));
   COH_TRY(begin(r, t, err));
   COH_TRY(coh_trainer_run(t, err));
   coh_trainer_status(t, &status);
@@ -335,8 +350,7 @@ static int descend_rounded(stage_run *r, coh_device *dev, coh_trainer **out,
   if (!rc && s->test) rc = round_dataset(s->test, dtype, &test, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(descend(r, own, &train, s->test ? &test : NULL, &narrow, err));
-  COH_TRY(coh_trainer_create(&j->grid, dev, &s->plan, s->N, s->train, s->test, &s->spec,
-                             NULL, out, err));
+  COH_TRY(create_trainer(r, dev, s->train, s->test, NULL, out, err));
   COH_TRY(coh_agree(j->grid.world, coh_trainer_take(*out, narrow, err), err));
   r->dtype = s->train->dtype;
 cleanup:

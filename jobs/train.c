@@ -1,24 +1,18 @@
-/* train.c - job = train: networks on a labelled data set. */
+/* train.c - job = train: networks on a labelled data set, of one run or of the runs of a
+ * pack. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "run.h"
+#include "training.h"
 
-/* What a training needs besides its run. */
-typedef struct training {
-  coh_device *dev;
-  coh_dataset train, test;
-  coh_plan plan;
-  size_t N;
-  coh_train_spec spec;
-} training;
-
-static void training_free(training *t) {
+void training_free(training *t) {
   coh_dataset_free(&t->train);
   coh_dataset_free(&t->test);
   coh_device_close(t->dev);
+  free(t->run);
 }
 
 static int load_data(const job *j, training *t, coh_error *err) {
@@ -37,7 +31,7 @@ cleanup:
   return rc;
 }
 
-static int prepare(const job *j, training *t, coh_error *err) {
+int training_prepare(const job *j, training *t, coh_error *err) {
   int rc;
   const coh_config *cfg = &j->cfg;
   coh_dtype dtype = job_precision(cfg);
@@ -57,7 +51,7 @@ static int prepare(const job *j, training *t, coh_error *err) {
                   cfg->file, cfg->model.name);
     goto cleanup;
   }
-  t->N = members > 0 ? members : (size_t)cfg->experiment.members;
+  t->members = members > 0 ? members : (size_t)cfg->experiment.members;
   if (t->plan.d_in != t->train.d_in) {
     rc = coh_fail(err, COH_EUSAGE,
                   "%s: model.name = %s takes %zu inputs, but dataset.name = %s has %zu",
@@ -65,9 +59,45 @@ static int prepare(const job *j, training *t, coh_error *err) {
                   t->train.d_in);
     goto cleanup;
   }
-  COH_TRY(coh_train_spec_of(cfg, &t->train, &t->spec, err));
 cleanup:
   return rc;
+}
+
+int training_add(training *t, const coh_config *cfg, coh_error *err) {
+  coh_train_run one = {.members = t->members};
+  int rc = coh_train_spec_of(cfg, &t->train, &one.spec, err);
+  if (rc) return rc;
+  coh_train_start_of(cfg, 0, &one.start);
+  if (t->n_run == t->room) {
+    size_t room = t->room ? 2 * t->room : 1;
+    coh_train_run *more = realloc(t->run, room * sizeof *more);
+    if (!more) return coh_fail(err, COH_ENOMEM, "no memory for %zu runs", room);
+    t->run = more;
+    t->room = room;
+  }
+  t->run[t->n_run++] = one;
+  return COH_OK;
+}
+
+int training_train(const job *j, const training *t, const char *title, const char *folder,
+                   const char *identity, coh_trainer **out, coh_error *err) {
+  stage s = {.title = title,
+             .folder = folder,
+             .model = "model.h5",
+             .checkpoint = "checkpoint.h5",
+             .metrics = "metrics.csv",
+             .identity = identity,
+             .plan = t->plan,
+             .N = t->n_run * t->members,
+             .train = &t->train,
+             .test = &t->test,
+             .n_run = t->n_run,
+             .run = t->run,
+             .lr = "training.lr",
+             .further = j->cfg.training.further_training[0] != '\0',
+             .finish = job_finish(&j->cfg, j->cfg.training.finish),
+             .finish_steps = (uint64_t)j->cfg.training.finish_steps};
+  return stage_train(j, t->dev, &s, out, err);
 }
 
 /* ---- results
@@ -95,21 +125,35 @@ cleanup:
   return rc;
 }
 
+/* Measures of every run on one set: out [n_run]. */
 static int measure_set(coh_trainer *trainer, const training *t, const char *set,
-                       const coh_dataset *d, coh_measures *m, coh_error *err) {
+                       const coh_dataset *d, coh_measures *out, coh_error *err) {
   int rc;
-  char name[64];
+  size_t N = t->n_run * t->members;
+  char loss_name[64], accuracy_name[64];
   double *loss = NULL, *accuracy = NULL;
-  COH_TRY(coh_alloc(&loss, t->N, sizeof *loss, err));
-  COH_TRY(coh_alloc(&accuracy, t->N, sizeof *accuracy, err));
+  COH_TRY(coh_alloc(&loss, N, sizeof *loss, err));
+  COH_TRY(coh_alloc(&accuracy, N, sizeof *accuracy, err));
   COH_TRY(coh_trainer_evaluate(trainer, d, loss, accuracy, err));
-  COH_TRY(coh_format(name, sizeof name, err, "%s_loss", set));
-  COH_TRY(add_values(m, name, t->N, loss, err));
-  COH_TRY(coh_format(name, sizeof name, err, "%s_accuracy", set));
-  COH_TRY(add_values(m, name, t->N, accuracy, err));
+  COH_TRY(coh_format(loss_name, sizeof loss_name, err, "%s_loss", set));
+  COH_TRY(coh_format(accuracy_name, sizeof accuracy_name, err, "%s_accuracy", set));
+  for (size_t r = 0; r < t->n_run; r++) {
+    size_t first = r * t->members;
+    COH_TRY(add_values(out + r, loss_name, t->members, loss + first, err));
+    COH_TRY(add_values(out + r, accuracy_name, t->members, accuracy + first, err));
+  }
 cleanup:
   free(loss);
   free(accuracy);
+  return rc;
+}
+
+int training_measure(coh_trainer *trainer, const training *t, coh_measures *out,
+                     coh_error *err) {
+  int rc;
+  COH_TRY(measure_set(trainer, t, "train", &t->train, out, err));
+  COH_TRY(measure_set(trainer, t, "test", &t->test, out, err));
+cleanup:
   return rc;
 }
 
@@ -127,8 +171,7 @@ static int finish(run *r, const char *title, const training *t, coh_trainer *tra
                   coh_error *err) {
   int rc;
   coh_measures m = {0};
-  COH_TRY(measure_set(trainer, t, "train", &t->train, &m, err));
-  COH_TRY(measure_set(trainer, t, "test", &t->test, &m, err));
+  COH_TRY(training_measure(trainer, t, &m, err));
   coh_train_status status;
   coh_trainer_status(trainer, &status);
   r->worked = status.steps > 0;
@@ -145,25 +188,12 @@ int run_train_job(job *j, const char *title, bool wait, char model[COH_PATH],
   run r = {0};
   training t = {0};
   coh_trainer *trainer = NULL;
-  COH_TRY(coh_agree(j->grid.world, prepare(j, &t, err), err));
+  rc = training_prepare(j, &t, err);
+  if (!rc) rc = training_add(&t, &j->cfg, err);
+  COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(run_open(j, "", wait, &r, err));
   COH_TRY(coh_format(model, COH_PATH, err, "%s/model.h5", r.folder));
-  stage s = {.title = title,
-             .folder = r.folder,
-             .model = "model.h5",
-             .checkpoint = "checkpoint.h5",
-             .metrics = "metrics.csv",
-             .identity = r.hash.hex,
-             .plan = t.plan,
-             .N = t.N,
-             .train = &t.train,
-             .test = &t.test,
-             .spec = t.spec,
-             .lr = "training.lr",
-             .further = j->cfg.training.further_training[0] != '\0',
-             .finish = job_finish(&j->cfg, j->cfg.training.finish),
-             .finish_steps = (uint64_t)j->cfg.training.finish_steps};
-  COH_TRY(stage_train(j, t.dev, &s, &trainer, err));
+  COH_TRY(training_train(j, &t, title, r.folder, r.hash.hex, &trainer, err));
   COH_TRY(finish(&r, title, &t, trainer, err));
 cleanup:
   coh_trainer_destroy(trainer);

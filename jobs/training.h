@@ -1,0 +1,31 @@
+/* training.h - trainings on a labelled data set: what job = train does for one run, and a
+ * sweep for the runs of a pack. */
+#ifndef COHORT_JOBS_TRAINING_H
+#define COHORT_JOBS_TRAINING_H
+
+#include "job.h"
+
+/* Data, network and device that runs share, and the runs. Start with {0}. */
+typedef struct training {
+  coh_device *dev;
+  coh_dataset train, test;
+  coh_plan plan;
+  size_t members; /* of each run */
+  size_t n_run, room;
+  coh_train_run *run; /* [n_run] */
+} training;
+
+/* What all runs share, from j->cfg. Loads the data. */
+int training_prepare(const job *, training *, coh_error *);
+/* One run more. */
+int training_add(training *, const coh_config *, coh_error *);
+/* Trains all runs as one ensemble, its files (model.h5, checkpoint.h5, metrics.csv) in
+ * `folder`; `identity` names the runs. Collective; the caller destroys *out. */
+int training_train(const job *, const training *, const char *title, const char *folder,
+                   const char *identity, coh_trainer **out, coh_error *);
+/* Loss and accuracy of each run on both sets, added to out [n_run]; min, mean and max
+ * over its members where it has several. Collective. */
+int training_measure(coh_trainer *, const training *, coh_measures *out, coh_error *);
+void training_free(training *);
+
+#endif
