@@ -26,7 +26,8 @@ typedef enum coh_code {
   COH_ENUMERIC = -5, /* NaN or infinity, or a factorisation failed */
   COH_ELIB = -6,     /* MPI, HDF5, ScaLAPACK, CUDA returned an error */
   COH_ESTOP = -7,    /* asked to stop; state was saved; "requeue me" */
-  COH_EBUG = -8      /* a broken promise inside cohort */
+  COH_EBUG = -8,     /* a broken promise inside cohort */
+  COH_ETAKEN = -9    /* a later attempt works here now: touch nothing, do not requeue */
 } coh_code;
 
 enum { COH_ERROR_TEXT = 2048 };

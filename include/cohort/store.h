@@ -4,6 +4,9 @@
  *   results/<name>/<k>-<n>/            the runs of sub-batch k of n
  *     runs.csv                         one row a run: its parameters, then its measures
  *     lock                             held while runs.csv is rewritten
+ *     attempts/<a>.json                of a sweep: one a start, see below
+ *     work/<label>-<hash10>.a<a>/      a pack that attempt a works on
+ *     packs/<label>-<hash10>/          a finished pack, never changed
  *     runs/<label>-<hash10>/seed_<s>/  one run
  *       run.ini                        all its parameters, resolved
  *       manifest.json                  which program, when, where, with what outcome
@@ -109,6 +112,11 @@ typedef struct coh_row {
   const coh_measures *measures; /* NULL: none */
   double seconds;               /* NaN: not known */
   const char *hosts;
+  /* of a run of a sweep only; all zero for others */
+  const char *run_id;     /* NULL: none, and no columns for what follows */
+  size_t index;           /* its place in the sweep */
+  size_t member, members; /* of the pack's model.h5 it owns [member, member + members) */
+  const char *error;      /* why it failed; NULL: it did not */
 } coh_row;
 
 /* Puts n rows into <sweep>/runs.csv. A row of the same hash, seed and clustering is
@@ -121,6 +129,101 @@ int coh_runs_put(const char *sweep, size_t n, const coh_row *rows, coh_error *er
 /* COH_EDATA if there is a runs.csv into which coh_runs_put could put no row, because it
  * is damaged: to be known before the work, not after it. */
 int coh_runs_check(const char *sweep, coh_error *err);
+
+/* Fills row i; what it points to lives until the next call. */
+typedef int (*coh_row_at)(void *ctx, size_t i, coh_row *out, coh_error *err);
+/* Writes the n rows of a pack to the CSV file `path`, whole or not at all, in time linear
+ * in n and memory independent of it. row_at is called twice for each i, in order: for the
+ * names of the measures, and for the cells. `folder` is written as it is. Columns: run,
+ * run_id, the parameters, hash, clustering, inputs, member, members, folder, status,
+ * error, the measures (by first appearance), time_s, hosts. */
+int coh_runs_write(const char *path, size_t n, coh_row_at row_at, void *ctx,
+                   coh_error *err);
+
+/* ---- packs: runs of a sub-batch trained as one ensemble --------------------------- */
+
+/* What pack.json says. */
+typedef struct coh_pack_run {
+  size_t index; /* in the sweep */
+  char run_id[33], hash[33];
+  int64_t seed;
+  size_t first, members; /* of model.h5 it owns [first, first + members) */
+  char status[16];       /* "done" or "failed" */
+  char *error;           /* owned; why it failed; NULL: it did not */
+} coh_pack_run;
+
+typedef struct coh_pack {
+  char hash[33], sweep[33], token[33]; /* of the pack, of its sweep, of the attempt */
+  char table[33]; /* hash of the runs.csv beside it, "" if there was none; filled by read,
+                     ignored by write */
+  uint64_t attempt;
+  size_t n;
+  coh_pack_run *run; /* owned, [n] */
+} coh_pack;
+
+/* Writes <folder>/pack.json, with a checksum of itself and one of the runs.csv beside it:
+ * the last file to be written before coh_pack_publish. */
+int coh_pack_write(const char *folder, const coh_pack *, coh_error *err);
+/* COH_EDATA names the file and what is wrong: truncated, changed, an unknown format, a
+ * wrong type. runs.csv is not looked at. On failure *out is empty. */
+int coh_pack_read(const char *folder, coh_pack *out, coh_error *err);
+void coh_pack_free(coh_pack *); /* leaves it empty; NULL accepted */
+
+/* Makes <sub_batch>/work/<name>.a<attempt> and writes its path to out [COH_PATH]. Made
+ * new, it holds what the highest earlier attempt left there that a restart needs:
+ * checkpoint*.h5, finish.*.h5, metrics.csv (hard links, or copies), so that from now on a
+ * ghost's writing and this attempt's never meet. `name`: <label>-<hash10> of the pack. */
+int coh_pack_open_work(const char *sub_batch, const char *name, uint64_t attempt,
+                       char *out, coh_error *err);
+/* Syncs the files of the work folder and makes it <sub_batch>/packs/<name> by one rename.
+ * *lost: a pack of this name was there before; it stays, and the work folder is removed.
+ */
+int coh_pack_publish(const char *work, const char *sub_batch, const char *name,
+                     bool *lost, coh_error *err);
+/* Removes what attempts before `attempt` left in work/ of packs that are published, and
+ * temporary files of theirs. */
+int coh_pack_clean(const char *sub_batch, uint64_t attempt, coh_error *err);
+
+/* Writes <sub_batch>/runs.csv, the rows of all its packs in order of `run` (of two with
+ * one run_id the one that is done), columns united by name. Packs that cannot be read are
+ * left out, each with a remark to the sink. */
+int coh_runs_collect(const char *sub_batch, const coh_sink *, coh_error *err);
+
+/* ---- attempts: starts of a sub-batch ---------------------------------------------- */
+
+typedef struct coh_attempt_info {
+  const char *slurm_job; /* "123_4"; NULL: none */
+  size_t runs;           /* of the sub-batch */
+  char sweep[33];        /* hash of the sweep */
+} coh_attempt_info;
+
+/* One start. Of two attempts the one with the higher number counts; the other, a ghost,
+ * ends as soon as coh_attempt_beat tells it. */
+typedef struct coh_attempt {
+  char path[COH_PATH]; /* <sub_batch>/attempts/<number>.json */
+  uint64_t number;     /* from 1 */
+  char token[33];      /* random */
+  char host[65], slurm_job[65], started[32], sweep[33], status[16];
+  char ended[32]; /* "" while it runs */
+  long long pid;
+  size_t runs;
+} coh_attempt;
+
+/* Takes the next free number by writing attempts/<number>.json: processes that start at
+ * one time, on whatever nodes, get different numbers. The file's time of modification is
+ * the heartbeat. */
+int coh_attempt_begin(const char *sub_batch, const coh_attempt_info *, coh_attempt *out,
+                      coh_error *err);
+/* At least once a minute, before each checkpoint and before publishing. COH_ETAKEN if a
+ * later attempt has begun (or the file is gone): nothing more may be written. */
+int coh_attempt_beat(const coh_attempt *, coh_error *err);
+/* Status "done", "stopped" or "failed". */
+int coh_attempt_end(coh_attempt *, const char *status, coh_error *err);
+/* The highest attempt of a sub-batch; number 0: there is none (or none can be read, which
+ * is remarked to the sink). *age: seconds since its last heartbeat, by this machine's
+ * clock, never negative. */
+int coh_attempt_last(const char *sub_batch, const coh_sink *, coh_attempt *out,
+                     double *age, coh_error *err);
 
 /* ---- tables: any CSV file as RFC 4180 has it
  * ------------------------------------------- */

@@ -137,18 +137,18 @@ cleanup:
 
 /* ---- the folder of a run --------------------------------------------------------- */
 
-/* Removes temporary files. Whoever wrote them is dead: this process holds the lock. */
-static bool is_temporary(const char *name) {
+bool coh_is_temporary(const char *name) {
   size_t n = strlen(name);
   return name[0] == '.' && n > 5 && strcmp(name + n - 4, ".tmp") == 0;
 }
 
-/* In the folder that `fd` is open on, which is closed, and `depth` levels below it. */
+/* Removes temporary files. Whoever wrote them is dead: this process holds the lock. In
+ * the folder that `fd` is open on, which is closed, and `depth` levels below it. */
 static void remove_temporaries(int fd, int depth) {
   DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
   if (!d && fd >= 0) close(fd);
   for (struct dirent *e; d && (e = readdir(d));) {
-    if (is_temporary(e->d_name))
+    if (coh_is_temporary(e->d_name))
       (void)unlinkat(dirfd(d), e->d_name, 0);
     else if (depth > 0 && e->d_name[0] != '.')
       remove_temporaries(

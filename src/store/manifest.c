@@ -168,25 +168,13 @@ static json_t *hosts_object(const coh_manifest *m) {
   return hosts;
 }
 
-/* Text as JSON, which must be UTF-8: other bytes are shown as '?'. */
-static json_t *text_value(const char *text) {
-  json_t *value = json_string(text);
-  if (value) return value;
-  char *copy = strdup(text);
-  for (char *c = copy; c && *c; c++)
-    if (*c & 0x80) *c = '?';
-  value = copy ? json_string(copy) : NULL;
-  free(copy);
-  return value;
-}
-
 static json_t *whole(const coh_manifest *m, const char *status) {
   char ended[TIME];
   now_text(ended);
   bool running = strcmp(status, "running") == 0;
   return json_pack("{s:i, s:s, s:s, s:s, s:o, s:s, s:o, s:I, s:i, s:o, s:o}", "format",
                    FORMAT, "job", m->job, "hash", m->hash.hex, "status", status,
-                   "command", text_value(m->command), "started", m->started, "ended",
+                   "command", coh_json_text(m->command), "started", m->started, "ended",
                    running ? json_null() : json_string(ended), "resumed",
                    (json_int_t)m->resumed, "ranks", m->ranks, "hosts", hosts_object(m),
                    "versions", versions());

@@ -22,6 +22,17 @@ int coh_measures_add(coh_measures *m, const char *name, double value, coh_error 
   return COH_OK;
 }
 
+size_t coh_measures_find(const coh_measures *m, const char *name, size_t *cursor) {
+  for (size_t tried = 0, i = *cursor; tried < m->n; tried++, i++) {
+    if (i >= m->n) i = 0;
+    if (strcmp(m->item[i].name, name) == 0) {
+      *cursor = i + 1;
+      return i;
+    }
+  }
+  return m->n;
+}
+
 void coh_measures_free(coh_measures *m) {
   for (size_t i = 0; i < m->n; i++) free(m->item[i].name);
   free(m->item);
@@ -43,8 +54,8 @@ enum { N_KEY = sizeof key_name / sizeof *key_name };
 typedef struct pairs {
   size_t n, cap;
   pair *item;
-  const char *key[N_KEY]; /* of a row: values of these columns */
-  bool done;              /* of a row: its status */
+  char *key; /* of a row: the values of these columns, a line each */
+  bool done; /* of a row: its status */
 } pairs;
 
 static void pairs_free(pairs *p) {
@@ -53,6 +64,7 @@ static void pairs_free(pairs *p) {
     free(p->item[i].value);
   }
   free(p->item);
+  free(p->key);
   *p = (pairs){0};
 }
 
@@ -77,10 +89,17 @@ static const char *pairs_get(const pairs *p, const char *name) {
   return NULL;
 }
 
-static bool pairs_has(const pairs *p, const char *name) {
-  for (size_t i = 0; i < p->n; i++)
-    if (strcmp(p->item[i].name, name) == 0) return true;
-  return false;
+/* Place of the column; n if there is none. Quick where columns are asked for in the order
+ * in which they stand; *cursor begins at 0. */
+static size_t pairs_seek(const pairs *p, const char *name, size_t *cursor) {
+  for (size_t tried = 0, i = *cursor; tried < p->n; tried++, i++) {
+    if (i >= p->n) i = 0;
+    if (strcmp(p->item[i].name, name) == 0) {
+      *cursor = i + 1;
+      return i;
+    }
+  }
+  return p->n;
 }
 
 static int add_param(pairs *p, const coh_config *cfg, const coh_param *param,
@@ -118,37 +137,64 @@ static bool is_done(const char *status) {
   return strcmp(status, "done") == 0;
 }
 
-/* Lines as one cell: "a; b". */
+void coh_row_inputs(const char *lines, coh_text *out) {
+  size_t start = out->len;
+  for (const char *s = lines ? lines : ""; *s;) {
+    size_t n = strcspn(s, "\n");
+    if (n > 0) coh_text_add(out, "%s%.*s", out->len > start ? "; " : "", (int)n, s);
+    s += n + (s[n] == '\n');
+  }
+}
+
 static int add_inputs(pairs *p, const char *lines, coh_error *err) {
   int rc;
   coh_text joined = {0};
-  for (const char *s = lines ? lines : ""; *s;) {
-    size_t n = strcspn(s, "\n");
-    if (n > 0) coh_text_add(&joined, "%s%.*s", joined.len ? "; " : "", (int)n, s);
-    s += n + (s[n] == '\n');
-  }
+  coh_row_inputs(lines, &joined);
   rc = coh_text_check(&joined, err);
   if (!rc) rc = pairs_add(p, "inputs", joined.data ? joined.data : "", err);
   coh_text_free(&joined);
   return rc;
 }
 
+/* Keeps hash, seed and clustering as one text. */
+static int key_text(pairs *p, coh_error *err) {
+  coh_text key = {0};
+  for (int i = 0; i < N_KEY; i++) coh_text_add(&key, "%s\n", pairs_get(p, key_name[i]));
+  p->key = key.data;
+  return coh_text_check(&key, err);
+}
+
+static int add_number(pairs *p, const char *name, size_t value, coh_error *err) {
+  char text[32];
+  snprintf(text, sizeof text, "%zu", value);
+  return pairs_add(p, name, text, err);
+}
+
 static int row_pairs(const char *sweep, const coh_row *row, pairs *p, coh_error *err) {
   int rc = COH_OK;
   char text[32];
+  if (row->run_id) {
+    COH_TRY(add_number(p, "run", row->index, err));
+    COH_TRY(pairs_add(p, "run_id", row->run_id, err));
+  }
   COH_TRY(add_params(p, row->cfg, err));
   COH_TRY(pairs_add(p, "hash", row->run.hex, err));
   COH_TRY(pairs_add(p, "clustering", row->clustering.hex, err));
   COH_TRY(add_inputs(p, row->inputs, err));
+  if (row->run_id) {
+    COH_TRY(add_number(p, "member", row->member, err));
+    COH_TRY(add_number(p, "members", row->members, err));
+  }
   COH_TRY(pairs_add(p, "folder", relative(row->folder, sweep), err));
   COH_TRY(pairs_add(p, "status", row->status, err));
+  if (row->run_id) COH_TRY(pairs_add(p, "error", row->error ? row->error : "", err));
   for (size_t i = 0; row->measures && i < row->measures->n; i++)
     COH_TRY(pairs_add(p, row->measures->item[i].name,
                       coh_real_text(row->measures->item[i].value, text), err));
   bool timed = !isnan(row->seconds);
   COH_TRY(pairs_add(p, "time_s", timed ? coh_real_text(row->seconds, text) : "", err));
   COH_TRY(pairs_add(p, "hosts", row->hosts, err));
-  for (int i = 0; i < N_KEY; i++) p->key[i] = pairs_get(p, key_name[i]);
+  COH_TRY(key_text(p, err));
   p->done = is_done(row->status);
 cleanup:
   return rc;
@@ -173,11 +219,16 @@ static int read_old(const char *path, coh_table *old, size_t at[N_KEY], coh_erro
   return rc;
 }
 
-static bool is_row(const coh_table *t, const size_t at[N_KEY], size_t r,
-                   const pairs *new) {
-  for (int i = 0; i < N_KEY; i++)
-    if (strcmp(t->cell[r * t->n_col + at[i]], new->key[i]) != 0) return false;
-  return true;
+/* Which new row an old one is: its number, or SIZE_MAX. `key` is scratch. */
+static size_t find_row(const coh_table *t, const size_t at[N_KEY], size_t r,
+                       const coh_index *new, coh_text *key) {
+  key->len = 0;
+  for (int i = 0; i < N_KEY; i++) {
+    const char *cell = t->cell[r * t->n_col + at[i]];
+    coh_text_addn(key, cell, strlen(cell));
+    coh_text_addn(key, "\n", 1);
+  }
+  return key->failed ? SIZE_MAX : coh_index_find(new, key->data);
 }
 
 static bool old_is_done(const coh_table *t, size_t r) {
@@ -185,75 +236,77 @@ static bool old_is_done(const coh_table *t, size_t r) {
   return status < t->n_col && is_done(t->cell[r * t->n_col + status]);
 }
 
-static bool same_row(const pairs *a, const pairs *b) {
-  for (int i = 0; i < N_KEY; i++)
-    if (strcmp(a->key[i], b->key[i]) != 0) return false;
-  return true;
-}
-
 /* Columns of the old table, then those of the new rows that it does not have. */
 static int unite_columns(const coh_table *old, size_t n, const pairs *new, pairs *columns,
                          coh_error *err) {
   int rc = COH_OK;
+  size_t cursor = 0;
   for (size_t i = 0; i < old->n_col; i++)
     COH_TRY(pairs_add(columns, old->col[i], NULL, err));
   for (size_t r = 0; r < n; r++)
     for (size_t i = 0; i < new[r].n; i++)
-      if (!pairs_has(columns, new[r].item[i].name))
+      if (pairs_seek(columns, new[r].item[i].name, &cursor) == columns->n)
         COH_TRY(pairs_add(columns, new[r].item[i].name, NULL, err));
 cleanup:
   return rc;
 }
 
 static void add_new(coh_text *out, const pairs *columns, const pairs *row) {
+  size_t cursor = 0;
   for (size_t i = 0; i < columns->n; i++) {
-    const char *cell = pairs_get(row, columns->item[i].name);
-    if (i) coh_text_add(out, ",");
-    if (cell) coh_csv_cell(out, cell);
+    size_t at = pairs_seek(row, columns->item[i].name, &cursor);
+    if (i) coh_text_addn(out, ",", 1);
+    if (at < row->n) coh_csv_cell(out, row->item[at].value);
   }
-  coh_text_add(out, "\n");
+  coh_text_addn(out, "\n", 1);
 }
 
 /* Old columns come first, in their order. */
 static void add_old(coh_text *out, const pairs *columns, const coh_table *old, size_t r) {
   for (size_t i = 0; i < columns->n; i++) {
-    if (i) coh_text_add(out, ",");
+    if (i) coh_text_addn(out, ",", 1);
     if (i < old->n_col) coh_csv_cell(out, old->cell[r * old->n_col + i]);
   }
-  coh_text_add(out, "\n");
+  coh_text_addn(out, "\n", 1);
 }
 
 /* Old rows in their places, replaced where there is a new one (but none that is done by
  * one that is not), then the other new ones. */
 static void merge(const coh_table *old, const size_t at[N_KEY], size_t n,
-                  const pairs *new, bool *used, const pairs *columns, coh_text *out) {
+                  const pairs *new, const coh_index *index, bool *used,
+                  const pairs *columns, coh_text *out) {
+  coh_text key = {0};
   for (size_t i = 0; i < columns->n; i++) {
-    if (i) coh_text_add(out, ",");
+    if (i) coh_text_addn(out, ",", 1);
     coh_csv_cell(out, columns->item[i].name);
   }
-  coh_text_add(out, "\n");
+  coh_text_addn(out, "\n", 1);
   for (size_t r = 0; r < old->n_row; r++) {
-    size_t i = 0;
-    while (i < n && (used[i] || !is_row(old, at, r, new + i))) i++;
-    if (i < n) used[i] = true;
-    if (i < n && (new[i].done || !old_is_done(old, r)))
+    size_t i = find_row(old, at, r, index, &key);
+    bool mine = i < n && !used[i];
+    if (mine) used[i] = true;
+    if (mine && (new[i].done || !old_is_done(old, r)))
       add_new(out, columns, new + i);
     else
       add_old(out, columns, old, r);
   }
   for (size_t i = 0; i < n; i++)
     if (!used[i]) add_new(out, columns, new + i);
+  if (key.failed) out->failed = true;
+  coh_text_free(&key);
 }
 
-static int check_distinct(size_t n, const pairs *new, coh_error *err) {
-  for (size_t i = 0; i < n; i++)
-    for (size_t k = 0; k < i; k++)
-      if (same_row(new + i, new + k))
-        return coh_fail(err, COH_EBUG, "runs.csv: two rows of the run %s", new[i].key[0]);
-  return COH_OK;
+/* The new rows by key, which must differ. */
+static int index_rows(size_t n, const pairs *new, coh_index *out, coh_error *err) {
+  int rc = coh_index_make(out, n, err);
+  for (size_t i = 0; i < n && rc == COH_OK; i++)
+    if (coh_index_put(out, new[i].key, i) != i)
+      rc = coh_fail(err, COH_EBUG, "runs.csv: two rows of the run %.32s", new[i].key);
+  return rc;
 }
 
-static int put_locked(const char *path, size_t n, const pairs *new, coh_error *err) {
+static int put_locked(const char *path, size_t n, const pairs *new,
+                      const coh_index *index, coh_error *err) {
   int rc = COH_OK;
   coh_table old = {0};
   pairs columns = {0};
@@ -263,7 +316,7 @@ static int put_locked(const char *path, size_t n, const pairs *new, coh_error *e
   COH_TRY(coh_alloc(&used, n, sizeof *used, err));
   COH_TRY(read_old(path, &old, at, err));
   COH_TRY(unite_columns(&old, n, new, &columns, err));
-  merge(&old, at, n, new, used, &columns, &text);
+  merge(&old, at, n, new, index, used, &columns, &text);
   COH_TRY(coh_text_check(&text, err));
   COH_TRY(coh_file_write(path, text.data, text.len, err));
 cleanup:
@@ -278,15 +331,17 @@ int coh_runs_put(const char *sweep, size_t n, const coh_row *rows, coh_error *er
   int rc = COH_OK, lock = -1;
   char path[COH_PATH];
   pairs *new = NULL;
+  coh_index index = {0};
   if (n == 0) return COH_OK;
   COH_TRY(coh_format(path, sizeof path, err, "%s/runs.csv", sweep));
   COH_TRY(coh_alloc(&new, n, sizeof *new, err));
   for (size_t i = 0; i < n; i++) COH_TRY(row_pairs(sweep, rows + i, new + i, err));
-  COH_TRY(check_distinct(n, new, err));
+  COH_TRY(index_rows(n, new, &index, err));
   COH_TRY(coh_lock_take(sweep, true, NULL, &lock, err));
-  COH_TRY(put_locked(path, n, new, err));
+  COH_TRY(put_locked(path, n, new, &index, err));
 cleanup:
   coh_lock_release(lock);
+  coh_index_free(&index);
   for (size_t i = 0; new &&i < n; i++) pairs_free(new + i);
   free(new);
   return rc;

@@ -2,6 +2,8 @@
 #ifndef COHORT_STORE_PRIVATE_H
 #define COHORT_STORE_PRIVATE_H
 
+#include <jansson.h>
+
 #include "cohort/store.h"
 
 /* ---- lock.c ---------------------------------------------------------------------- */
@@ -13,6 +15,38 @@
 int coh_lock_take(const char *folder, bool wait, const coh_sink *, int *lock,
                   coh_error *err);
 void coh_lock_release(int lock); /* -1 accepted */
+
+/* ---- folders.c ------------------------------------------------------------------- */
+
+bool coh_is_temporary(const char *name); /* ".NAME.tmp", what a killed writer leaves */
+
+/* ---- runs.c ---------------------------------------------------------------------- */
+
+/* Lines as the text of one cell: "a; b", appended to out. */
+void coh_row_inputs(const char *lines, coh_text *out);
+/* Place of the measure, looked for from *cursor on; n: there is none. */
+size_t coh_measures_find(const coh_measures *, const char *name, size_t *cursor);
+
+/* ---- pack.c ---------------------------------------------------------------------- */
+
+/* Text as JSON, which must be UTF-8: other bytes are shown as '?'. NULL: no memory. */
+json_t *coh_json_text(const char *text);
+
+/* ---- index.c --------------------------------------------------------------------- */
+
+/* Numbers by text, for n keys at most; keys are borrowed. */
+typedef struct coh_index {
+  size_t mask; /* slots - 1 */
+  struct coh_index_slot {
+    const char *key;
+    size_t value;
+  } * slot;
+} coh_index;
+int coh_index_make(coh_index *, size_t n, coh_error *err);
+/* Adds a key, or gives the number it has already; at most n different ones. */
+size_t coh_index_put(coh_index *, const char *key, size_t value);
+size_t coh_index_find(const coh_index *, const char *key); /* SIZE_MAX: not there */
+void coh_index_free(coh_index *);
 
 /* ---- csv.c ----------------------------------------------------------------------- */
 
