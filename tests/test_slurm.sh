@@ -137,6 +137,16 @@ verdict "a job that is stopped early starts again and completes" comes_back
 verdict "... once, from where it stopped" goes_on
 verdict "... with the weights of an undisturbed run" same_weights undisturbed stopped
 
+# mpirun, which gets TERM like all others, ends with 1
+comes_back_from_term() {
+  submit_run termed "${longer[@]}"
+  wait_until students_are_under_way termed && scancel --signal=TERM --full "$job" &&
+    start_again "$job" && ended "$job" COMPLETED 0:0 && has "$job" Restarts 1 &&
+    logged "$job" 1 "end of this start with status 75"
+}
+verdict "a job all of whose processes get TERM does so too" comes_back_from_term
+verdict "... with the weights of an undisturbed run" same_weights undisturbed termed
+
 wrong_input() {
   submit_run wrong training.lerning_rate=1
   ended "$job" FAILED 2:0 && logged "$job" 1 "^cohort: .*lerning_rate" &&
