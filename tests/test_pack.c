@@ -392,6 +392,132 @@ static void test_many_rows(void **state) {
   remove(scratch("many.csv"));
 }
 
+/* ---- runs.csv of a sub-batch ----------------------------------------------------- */
+
+typedef struct few {
+  const size_t *index;
+  const char *status, *measure;
+  coh_measures m;
+} few;
+
+static int few_at(void *ctx, size_t i, coh_row *out, coh_error *e) {
+  (void)e;
+  static char id[33];
+  few *f = ctx;
+  snprintf(id, sizeof id, "%032zx", f->index[i] + 4096);
+  f->m.n = 0;
+  OK(coh_measures_add(&f->m, f->measure, (double)f->index[i], &err));
+  *out = (coh_row){.cfg = &cfg,
+                   .folder = f->measure,
+                   .status = f->status,
+                   .measures = &f->m,
+                   .seconds = (double)NAN,
+                   .hosts = "n1*2",
+                   .run_id = id,
+                   .index = f->index[i],
+                   .member = i,
+                   .members = 1,
+                   .error = strcmp(f->status, "done") == 0 ? NULL : "why"};
+  memcpy(out->run.hex, id, sizeof id);
+  return COH_OK;
+}
+
+/* Publishes a pack of these runs, whose only measure has the pack's name. */
+static void publish(const char *sub, const char *name, const char *status, size_t n,
+                    const size_t *index) {
+  char work[COH_PATH];
+  bool lost;
+  few f = {index, status, name, {0}};
+  coh_pack pack = {.hash = "aa", .sweep = "bb", .token = "cc", .attempt = 1, .n = n};
+  OK(coh_alloc(&pack.run, n, sizeof *pack.run, &err));
+  for (size_t i = 0; i < n; i++) {
+    pack.run[i] = (coh_pack_run){.index = index[i], .first = i, .members = 1};
+    snprintf(pack.run[i].run_id, 33, "%032zx", index[i] + 4096);
+    snprintf(pack.run[i].status, 16, "%s", status);
+  }
+  OK(coh_pack_open_work(sub, name, 1, work, &err));
+  OK(coh_runs_write(in(work, "runs.csv"), n, few_at, &f, &err));
+  OK(coh_pack_write(work, &pack, &err));
+  OK(coh_pack_publish(work, sub, name, &lost, &err));
+  assert_false(lost);
+  coh_measures_free(&f.m);
+  coh_pack_free(&pack);
+}
+
+static void note(void *ctx, coh_level level, const char *text) {
+  (void)level;
+  snprintf(ctx, 512, "%s", text);
+}
+
+static void test_collect(void **state) {
+  (void)state;
+  char said_[512] = "";
+  const coh_sink sink = {note, said_};
+  rows_of r;
+  coh_table t;
+  configure(&r);
+  const char *sub = folder("s/2-3");
+  OK(coh_runs_collect(sub, &sink, &err)); /* no packs yet: a header alone */
+  publish(sub, "b", "done", 3, (const size_t[]){10, 12, 14});
+  publish(sub, "a", "failed", 3, (const size_t[]){11, 12, 15});
+  publish(sub, "c", "failed", 1, (const size_t[]){11});
+  OK(coh_runs_collect(sub, &sink, &err));
+  assert_string_equal(said_, "");
+  OK(coh_table_read(in(sub, "runs.csv"), &t, &err));
+  assert_int_equal(t.n_row, 5);
+  static const char *const want[] = {"10", "11", "12", "14", "15"};
+  for (size_t i = 0; i < 5; i++) assert_string_equal(cell(&t, i, "run"), want[i]);
+  assert_string_equal(cell(&t, 2, "status"), "done");
+  assert_string_equal(cell(&t, 2, "b"), "12");
+  assert_string_equal(cell(&t, 2, "a"), "");
+  assert_string_equal(cell(&t, 1, "a"), "11"); /* of two failed ones the first folder */
+  assert_int_equal(coh_table_column(&t, "c"), t.n_col); /* holds nothing */
+  assert_string_equal(t.col[t.n_col - 1], "hosts");
+  assert_string_equal(t.col[t.n_col - 2], "time_s");
+  assert_string_equal(t.col[t.n_col - 5], "error");
+  coh_table_free(&t);
+  assert_int_equal(scratch_count(sub), 3); /* no temporary file */
+  OK(coh_file_write(in(sub, "packs/b/pack.json"), "{\"for", 5, &err));
+  OK(coh_runs_collect(sub, &sink, &err));
+  assert_non_null(strstr(said_, "packs/b/pack.json: truncated"));
+  OK(coh_table_read(in(sub, "runs.csv"), &t, &err));
+  assert_int_equal(t.n_row, 3);
+  coh_table_free(&t);
+  coh_measures_free(&r.common);
+  coh_measures_free(&r.rare);
+}
+
+static void test_sub_batch_names(void **state) {
+  (void)state;
+  size_t k, n;
+  assert_true(coh_sub_batch_name("3-16", &k, &n));
+  assert_int_equal(k, 3);
+  assert_int_equal(n, 16);
+  static const char *const bad[] = {"",     "3",    "3-",   "-3",
+                                    "0-1",  "1-0",  "4-3",  "1-2x",
+                                    "1--2", "+1-2", "01-2", "1-99999999999999999999",
+                                    "1-2-3"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    assert_false(coh_sub_batch_name(bad[i], &k, &n));
+  for (size_t i = 1; i <= 12; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "q/%zu-12", i);
+    folder(name);
+  }
+  folder("q/1-3");
+  folder("q/other");
+  write_text(scratch("q/2-3"), "a file");
+  coh_sub_folder *f;
+  OK(coh_sub_folders(scratch("q"), &f, &n, &err));
+  assert_int_equal(n, 13);
+  assert_string_equal(f[0].name, "1-3");
+  assert_string_equal(f[12].name, "12-12");
+  free(f);
+  OK(coh_sub_folders(scratch("nowhere"), &f, &n, &err));
+  assert_int_equal(n, 0);
+  free(f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_pack_round_trip),
@@ -404,6 +530,8 @@ int main(void) {
       cmocka_unit_test(test_clean),
       cmocka_unit_test(test_rows_are_written),
       cmocka_unit_test(test_many_rows),
+      cmocka_unit_test(test_collect),
+      cmocka_unit_test(test_sub_batch_names),
   };
   return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -189,6 +189,17 @@ int coh_pack_clean(const char *sub_batch, uint64_t attempt, coh_error *err);
  * left out, each with a remark to the sink. */
 int coh_runs_collect(const char *sub_batch, const coh_sink *, coh_error *err);
 
+/* A folder <k>-<n> of a sweep. */
+typedef struct coh_sub_folder {
+  size_t k, n;
+  char name[44];
+} coh_sub_folder;
+/* True for "<k>-<n>" with 1 <= k <= n. */
+bool coh_sub_batch_name(const char *name, size_t *k, size_t *n);
+/* All of a sweep's folder, by n, then by k; *out is freed by the caller. None where the
+ * folder is not there. */
+int coh_sub_folders(const char *sweep, coh_sub_folder **out, size_t *n, coh_error *err);
+
 /* ---- attempts: starts of a sub-batch ---------------------------------------------- */
 
 typedef struct coh_attempt_info {
