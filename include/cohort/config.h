@@ -215,8 +215,8 @@ void coh_config_defaults(coh_config *cfg, coh_job job);
  * Unknown sections and keys, wrong types, out of range, a key given twice (in one section
  * or in two sections of one name), a key that the job does not read: errors, the first
  * one told. Sections and keys may be written in any case; values end before a ';' or '#'
- * unless quoted. Sets iniparser's error callback, which is global: one thread at a
- * time. */
+ * unless quoted. Of a file with a [sweep] section (sweep.h) it gives run 0. Sets
+ * iniparser's error callback, which is global: one thread at a time. */
 int coh_config_load(coh_config *cfg, const char *path, size_t n_set,
                     const char *const *set, coh_error *err);
 /* One "section.key=value" assignment, checked by itself; coh_config_check checks the
@@ -243,6 +243,11 @@ int coh_config_help(const char *section, coh_text *out, coh_error *err);
  * enters: what stands in the file is for `inputs`. */
 int coh_config_hash(const coh_config *cfg, coh_scope scope, const char *inputs,
                     coh_hash *out, coh_error *err);
+/* Identity of a run, on any machine: hash of "job=<job>\n" and of all parameters in
+ * COH_SCOPE_RUN, COH_SCOPE_CLUSTERING and COH_SCOPE_SEED, teacher.config, teacher.weights
+ * and query.file that differ from their defaults, in table order, as
+ * "section.key=value\n", paths as they were written. */
+int coh_config_id(const coh_config *cfg, coh_hash *out, coh_error *err);
 /* A path given in the file: below the file's folder unless absolute. "" stays "". */
 int coh_config_path(const coh_config *cfg, const char *value, char *out, size_t size,
                     coh_error *err);

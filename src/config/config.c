@@ -1,25 +1,16 @@
 /* config.c - a coh_config from an INI file and assignments, and back to an INI text.
  * Lines are found by ini.c, values read by value.c, the whole is checked by check.c. */
-#include "table.h"
+#include "sweep_private.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { UNSET = 0, OVERRIDE = -1 }; /* in place of a line number */
-
-/* "section.key = value" from a line of the file, or from an override. */
-typedef struct assignment {
-  const char *section, *key, *value;
-  int line; /* or OVERRIDE */
-} assignment;
-
 /* ---- errors ------------------------------------------------------------------------ */
 
-/* Puts the place in front of the message: "file:line", "override" or "file". */
-static int explain_place(const char *path, int line, coh_error *err) {
-  if (line == OVERRIDE) return coh_explain(err, "override");
+int coh_explain_place(const char *path, int line, coh_error *err) {
+  if (line == COH_OVERRIDE) return coh_explain(err, "override");
   return line > 0 ? coh_explain(err, "%s:%d", path, line) : coh_explain(err, "%s", path);
 }
 
@@ -47,7 +38,7 @@ static int find(const char *section, const char *key, const coh_param **out,
                                      : coh_fail_unknown_section(section, err);
 }
 
-static int assign(coh_config *cfg, const assignment *a, coh_error *err) {
+static int assign(coh_config *cfg, const coh_assignment *a, coh_error *err) {
   const coh_param *p;
   int rc = find(a->section, a->key, &p, err);
   if (rc != COH_OK) return rc;
@@ -66,7 +57,8 @@ static int cut_name(const char *text, size_t n, char *out, coh_error *err) {
 }
 
 /* "section.key=value" in parts; names is [2][64], value points into `text`. */
-static int split(const char *text, char names[2][64], assignment *out, coh_error *err) {
+static int split(const char *text, char names[2][64], coh_assignment *out,
+                 coh_error *err) {
   char shown[128];
   const char *dot = strchr(text, '.'), *equals = strchr(text, '=');
   if (!dot || !equals || dot > equals)
@@ -74,14 +66,16 @@ static int split(const char *text, char names[2][64], assignment *out, coh_error
                     coh_shown(text, shown));
   int rc = cut_name(text, (size_t)(dot - text), names[0], err);
   if (rc == COH_OK) rc = cut_name(dot + 1, (size_t)(equals - dot - 1), names[1], err);
-  *out =
-      (assignment){names[0], names[1], equals + 1 + strspn(equals + 1, " \t"), OVERRIDE};
+  *out = (coh_assignment){.section = names[0],
+                          .key = names[1],
+                          .value = equals + 1 + strspn(equals + 1, " \t"),
+                          .line = COH_OVERRIDE};
   return rc;
 }
 
 int coh_config_set(coh_config *cfg, const char *text, coh_error *err) {
   char names[2][64];
-  assignment a;
+  coh_assignment a;
   coh_config changed = *cfg;
   int rc = split(text, names, &a, err);
   if (rc == COH_OK) rc = assign(&changed, &a, err);
@@ -98,23 +92,18 @@ int coh_config_set(coh_config *cfg, const char *text, coh_error *err) {
 
 /* ---- a file ------------------------------------------------------------------------ */
 
-/* Everything that is assigned, in order: the lines of the file, then the overrides. */
-typedef struct loader {
-  const char *path;
-  coh_ini ini;
-  assignment *assignments;
-  size_t n;
-  char (*names)[2][64]; /* of the overrides */
-  int *set_by;          /* for each parameter: a line, OVERRIDE or UNSET */
-} loader;
+static bool is_sweep(const char *section) {
+  return strcmp(section, "sweep") == 0;
+}
 
 /* Names in the file: unknown ones, and keys given twice. */
-static int check_names(loader *l, coh_error *err) {
+static int check_names(coh_loader *l, coh_error *err) {
   size_t count;
   const coh_param *params = coh_params(&count), *p;
   for (size_t i = 0; i < l->ini.n; i++) {
     const coh_ini_line *line = l->ini.lines + i;
     int rc = COH_OK;
+    if (line->key && is_sweep(line->section)) continue; /* named by sweep_axes.c */
     if (!line->key) {
       if (!coh_section_exists(line->section))
         rc = coh_fail_unknown_section(line->section, err);
@@ -125,39 +114,56 @@ static int check_names(loader *l, coh_error *err) {
                       p->section, p->key, *first);
       *first = line->number;
     }
-    if (rc != COH_OK) return explain_place(l->path, line->number, err);
+    if (rc != COH_OK) return coh_explain_place(l->path, line->number, err);
   }
   return COH_OK;
 }
 
-static int collect(loader *l, size_t n_set, const char *const *set, coh_error *err) {
+static void add_assignment(coh_loader *l, coh_assignment a) {
+  if (is_sweep(a.section))
+    l->sweep[l->n_sweep++] = a;
+  else
+    l->assignments[l->n++] = a;
+}
+
+static int add_override(coh_loader *l, const char *text, char names[2][64],
+                        coh_error *err) {
+  size_t count;
+  const coh_param *p;
+  coh_assignment a;
+  int rc = split(text, names, &a, err);
+  if (rc == COH_OK && !is_sweep(a.section)) {
+    rc = find(a.section, a.key, &p, err);
+    if (rc == COH_OK) l->set_by[p - coh_params(&count)] = COH_OVERRIDE;
+  }
+  if (rc != COH_OK) return coh_explain_place(l->path, COH_OVERRIDE, err);
+  add_assignment(l, a);
+  return COH_OK;
+}
+
+static int collect(coh_loader *l, size_t n_set, const char *const *set, coh_error *err) {
   for (size_t i = 0; i < l->ini.n; i++) {
     const coh_ini_line *line = l->ini.lines + i;
     if (line->key)
-      l->assignments[l->n++] =
-          (assignment){line->section, line->key, line->value, line->number};
+      add_assignment(l, (coh_assignment){line->section, line->key, line->value,
+                                         line->comment, line->number});
   }
-  size_t count;
-  const coh_param *params = coh_params(&count), *p;
   for (size_t i = 0; i < n_set; i++) {
-    assignment *a = l->assignments + l->n++;
-    int rc = split(set[i], l->names[i], a, err);
-    if (rc == COH_OK) rc = find(a->section, a->key, &p, err);
-    if (rc != COH_OK) return explain_place(l->path, OVERRIDE, err);
-    l->set_by[p - params] = OVERRIDE;
+    int rc = add_override(l, set[i], l->names[i], err);
+    if (rc != COH_OK) return rc;
   }
   return COH_OK;
 }
 
 /* The job that is assigned last; everything else depends on it. */
-static int find_job(const loader *l, coh_config *cfg, coh_error *err) {
+static int find_job(const coh_loader *l, coh_config *cfg, coh_error *err) {
   const coh_param *job = coh_param_find("experiment", "job");
   bool found = false;
   for (size_t i = 0; i < l->n; i++) {
-    const assignment *a = l->assignments + i;
+    const coh_assignment *a = l->assignments + i;
     if (coh_param_find(a->section, a->key) != job) continue;
     if (coh_value_parse(job, a->value, cfg, err) != COH_OK)
-      return explain_place(l->path, a->line, err);
+      return coh_explain_place(l->path, a->line, err);
     found = true;
   }
   if (found) return COH_OK;
@@ -167,25 +173,25 @@ static int find_job(const loader *l, coh_config *cfg, coh_error *err) {
   return coh_fail_text(err, &t);
 }
 
-static int assign_all(const loader *l, coh_config *cfg, coh_error *err) {
+static int assign_all(const coh_loader *l, coh_config *cfg, coh_error *err) {
   int job = cfg->experiment.job;
   for (size_t i = 0; i < l->n; i++) {
     int rc = assign(cfg, l->assignments + i, err);
-    if (rc != COH_OK) return explain_place(l->path, l->assignments[i].line, err);
+    if (rc != COH_OK) return coh_explain_place(l->path, l->assignments[i].line, err);
     cfg->experiment.job = job; /* an earlier line may say another one */
   }
   return COH_OK;
 }
 
-static int check_all(const loader *l, const coh_config *cfg, coh_error *err) {
+static int check_all(const coh_loader *l, const coh_config *cfg, coh_error *err) {
   size_t count;
   const coh_param *blame = NULL;
   int rc = coh_check_params(cfg, &blame, err);
   if (rc == COH_OK) return rc;
-  return explain_place(l->path, l->set_by[blame - coh_params(&count)], err);
+  return coh_explain_place(l->path, l->set_by[blame - coh_params(&count)], err);
 }
 
-static int prepare(loader *l, size_t n_set, coh_error *err) {
+static int prepare(coh_loader *l, size_t n_set, coh_error *err) {
   int rc;
   size_t count;
   coh_params(&count);
@@ -194,36 +200,55 @@ static int prepare(loader *l, size_t n_set, coh_error *err) {
   COH_TRY(check_names(l, err));
   COH_TRY(coh_ini_values(l->path, &l->ini, err));
   COH_TRY(coh_alloc(&l->assignments, l->ini.n + n_set, sizeof *l->assignments, err));
+  COH_TRY(coh_alloc(&l->sweep, l->ini.n + n_set, sizeof *l->sweep, err));
   COH_TRY(coh_alloc(&l->names, n_set, sizeof *l->names, err));
 cleanup:
   return rc;
 }
 
+int coh_loader_open(coh_loader *l, const char *path, size_t n_set, const char *const *set,
+                    coh_error *err) {
+  int rc;
+  coh_config *cfg = &l->cfg;
+  memset(l, 0, sizeof *l);
+  l->path = path;
+  COH_TRY(prepare(l, n_set, err));
+  COH_TRY(collect(l, n_set, set, err));
+  COH_TRY(find_job(l, cfg, err));
+  coh_config_defaults(cfg, (coh_job)cfg->experiment.job);
+  COH_TRY(coh_format(cfg->file, sizeof cfg->file, err, "%s", path));
+  rc = assign_all(l, cfg, err);
+cleanup:
+  return rc;
+}
+
+void coh_loader_close(coh_loader *l) {
+  free(l->set_by);
+  free(l->names);
+  free(l->sweep);
+  free(l->assignments);
+  coh_ini_free(&l->ini);
+}
+
 int coh_config_load(coh_config *cfg, const char *path, size_t n_set,
                     const char *const *set, coh_error *err) {
   int rc;
-  coh_config read = {0};
-  loader l = {.path = path};
-  COH_TRY(prepare(&l, n_set, err));
-  COH_TRY(collect(&l, n_set, set, err));
-  COH_TRY(find_job(&l, &read, err));
-  coh_config_defaults(&read, (coh_job)read.experiment.job);
-  COH_TRY(coh_format(read.file, sizeof read.file, err, "%s", path));
-  COH_TRY(assign_all(&l, &read, err));
-  COH_TRY(check_all(&l, &read, err));
-  *cfg = read;
+  coh_loader l;
+  coh_sweep *sweep = NULL;
+  COH_TRY(coh_loader_open(&l, path, n_set, set, err));
+  if (l.n_sweep > 0) COH_TRY(sweep_create(&l, &sweep, err));
+  if (!sweep) COH_TRY(check_all(&l, &l.cfg, err));
+  *cfg = sweep ? *coh_sweep_base(sweep) : l.cfg;
 cleanup:
-  free(l.set_by);
-  free(l.names);
-  free(l.assignments);
-  coh_ini_free(&l.ini);
+  coh_sweep_destroy(sweep);
+  coh_loader_close(&l);
   return rc;
 }
 
 int coh_config_check(const coh_config *cfg, coh_error *err) {
   const coh_param *blame = NULL;
   int rc = coh_check_params(cfg, &blame, err);
-  return rc == COH_OK || !*cfg->file ? rc : explain_place(cfg->file, UNSET, err);
+  return rc == COH_OK || !*cfg->file ? rc : coh_explain_place(cfg->file, COH_UNSET, err);
 }
 
 /* ---- defaults, and back to text ------------------------------------------------------
@@ -269,10 +294,11 @@ static void add_absolute(const coh_config *cfg, const char *value, coh_text *out
     coh_text_add(out, "%s/%s", strcmp(here, "/") == 0 ? "" : here, path);
 }
 
-static void show_value(const coh_config *cfg, const coh_param *p, coh_text *out) {
+static void show_value(const coh_config *cfg, const coh_param *p, bool absolute,
+                       coh_text *out) {
   coh_text t = {0};
   coh_param_value(cfg, p, &t);
-  if (t.len && coh_value_is_path(p, t.data)) {
+  if (absolute && t.len && coh_value_is_path(p, t.data)) {
     coh_text path = {0};
     add_absolute(cfg, t.data, &path);
     coh_text_free(&t);
@@ -284,7 +310,7 @@ static void show_value(const coh_config *cfg, const coh_param *p, coh_text *out)
   coh_text_free(&t);
 }
 
-void coh_config_show(const coh_config *cfg, coh_text *out) {
+void coh_show(const coh_config *cfg, bool absolute, coh_text *out) {
   size_t count;
   const coh_param *p = coh_params(&count);
   const char *section = "";
@@ -294,7 +320,11 @@ void coh_config_show(const coh_config *cfg, coh_text *out) {
       coh_text_add(out, "%s[%s]\n", *section ? "\n" : "", p[i].section);
     section = p[i].section;
     coh_text_add(out, "%s =", p[i].key);
-    show_value(cfg, p + i, out);
+    show_value(cfg, p + i, absolute, out);
     coh_text_add(out, "\n");
   }
+}
+
+void coh_config_show(const coh_config *cfg, coh_text *out) {
+  coh_show(cfg, true, out);
 }

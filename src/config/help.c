@@ -1,5 +1,5 @@
 /* help.c - the table as text for people, 80 columns wide. */
-#include "table.h"
+#include "sweep_private.h"
 
 #include <string.h>
 
@@ -70,6 +70,7 @@ int coh_config_help(const char *section, coh_text *out, coh_error *err) {
     return coh_text_check(out, err);
   }
   if (!coh_section_exists(section)) return coh_fail_unknown_section(section, err);
+  if (strcmp(section, "sweep") == 0) return sweep_help(out, err);
   for (size_t i = 0; i < count; i++)
     if (strcmp(sections[i].name, section) == 0)
       coh_text_add(out, "[%s] %s\n", section, sections[i].help);

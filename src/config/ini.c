@@ -40,15 +40,20 @@ static char *trim(char *s) {
   return s;
 }
 
-static bool is_name(const char *s) {
+static bool is_name(const char *s, char also) {
   if (!*s) return false;
   for (; *s; s++)
-    if (!isalnum((unsigned char)*s) && *s != '_') return false;
+    if (!isalnum((unsigned char)*s) && *s != '_' && *s != also) return false;
   return true;
 }
 
+static bool in_sweep(const scanner *s) {
+  return s->section && strcmp(s->section, "sweep") == 0;
+}
+
 static void add_line(scanner *s, const char *key) {
-  s->ini->lines[s->ini->n++] = (coh_ini_line){s->section, key, NULL, s->number};
+  s->ini->lines[s->ini->n++] =
+      (coh_ini_line){.section = s->section, .key = key, .number = s->number};
 }
 
 static int scan_section(scanner *s, char *line, coh_error *err) {
@@ -71,16 +76,42 @@ static bool quotes_are_closed(const char *value) {
   return !*end || strchr(";#", *end);
 }
 
+/* Where a ';' or '#' outside of quotes begins a comment, or the end; NULL if a quote is
+ * not closed. A quote opens behind a blank, a comma, a bracket or a comparison. */
+static char *find_comment(char *value) {
+  for (char *c = value; *c; c++) {
+    if (*c == ';' || *c == '#') return c;
+    bool opens = c == value || strchr(" \t,(=<>", c[-1]);
+    if (opens && (*c == '"' || *c == '\'') && !(c = strchr(c + 1, *c))) return NULL;
+  }
+  return value + strlen(value);
+}
+
+/* A line of [sweep] keeps its value as written: sweep.c reads it. */
+static int scan_sweep(scanner *s, char *line, char *value, coh_error *err) {
+  char *end = find_comment(value);
+  if (!end) return refuse(s, err, value, "a closing quote");
+  bool comment = *end;
+  *end = '\0';
+  coh_name_lower(line);
+  add_line(s, line);
+  coh_ini_line *added = s->ini->lines + s->ini->n - 1;
+  added->value = trim(value);
+  added->comment = comment ? end + 1 : NULL;
+  return COH_OK;
+}
+
 static int scan_key(scanner *s, char *line, coh_error *err) {
   char *equals = strchr(line, '='), *end = equals;
   while (end && end > line && isspace((unsigned char)end[-1])) end--;
   char kept = end ? *end : '\0';
   if (end) *end = '\0';
-  bool named = end && is_name(line);
+  bool named = end && is_name(line, in_sweep(s) ? '.' : '_');
   if (end && !(named && s->section)) *end = kept; /* show the whole line */
   if (!named) return refuse(s, err, line, "\"[section]\", \"key = value\" or a comment");
   if (!s->section) return refuse(s, err, line, "a \"[section]\" before the first key");
-  const char *value = equals + 1 + strspn(equals + 1, " \t");
+  char *value = equals + 1 + strspn(equals + 1, " \t");
+  if (in_sweep(s)) return scan_sweep(s, line, value, err);
   if (!quotes_are_closed(value))
     return refuse(s, err, value, "a closing quote, and nothing but a comment behind it");
   coh_name_lower(line);
@@ -89,8 +120,8 @@ static int scan_key(scanner *s, char *line, coh_error *err) {
 }
 
 static int scan_line(scanner *s, char *line, coh_error *err) {
-  if (strlen(line) > LINE_MAX_LEN)
-    return refuse(s, err, line, "a line of at most 1000 bytes");
+  if (strlen(line) > LINE_MAX_LEN && !in_sweep(s))
+    return refuse(s, err, line, "a line of at most 1000 bytes (in [sweep] any length)");
   line = trim(line);
   for (const char *c = line; *c; c++)
     if (iscntrl((unsigned char)*c) && *c != '\t')
@@ -113,8 +144,10 @@ static int scan_text(scanner *s, coh_error *err) {
                     s->path);
   for (char *line; (line = strsep(&next, "\n"));) {
     s->number++;
+    size_t begin = (size_t)(line - s->ini->names), n = strlen(line);
     int rc = scan_line(s, line, err);
     if (rc != COH_OK) return rc;
+    if (in_sweep(s)) memset(s->ini->text + begin, '\n', n); /* nothing for iniparser */
   }
   return COH_OK;
 }
@@ -168,7 +201,7 @@ int coh_ini_values(const char *path, coh_ini *ini, coh_error *err) {
   for (size_t i = 0; i < ini->n; i++) {
     coh_ini_line *line = ini->lines + i;
     char key[2 * COH_NAMES];
-    if (!line->key) continue;
+    if (!line->key || line->value) continue;
     int rc = coh_format(key, sizeof key, err, "%s:%s", line->section, line->key);
     if (rc != COH_OK) return rc;
     line->value = iniparser_getstring(ini->dictionary, key, NULL);

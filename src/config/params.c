@@ -58,6 +58,7 @@ static const coh_section sections[] = {
     {"extraction", "clustering of the students' neurons, and fine-tuning"},
     {"ranks", "how MPI ranks share the work"},
     {"device", "where the arithmetic is done"},
+    {"sweep", "many runs from one file: parameters with several values"},
 };
 
 /* clang-format off */

@@ -89,13 +89,15 @@ int coh_fail_unknown_key(const char *section, const char *key, coh_error *err);
 /* One line of an INI file that says something. */
 typedef struct coh_ini_line {
   const char *section;
-  const char *key;   /* NULL for the line of the section itself */
-  const char *value; /* filled by coh_ini_values */
+  const char *key; /* NULL for the line of the section itself */
+  const char
+      *value; /* filled by coh_ini_values; of [sweep] by coh_ini_scan, as written */
+  const char *comment; /* of [sweep]: what stands behind the value, or NULL */
   int number;
 } coh_ini_line;
 
 typedef struct coh_ini {
-  char *text;  /* the file as it was read */
+  char *text;  /* the file as it was read, without the lines of [sweep] */
   char *names; /* what section and key point into */
   void *dictionary;
   size_t len, n;
@@ -103,13 +105,45 @@ typedef struct coh_ini {
 } coh_ini;
 
 /* Reads a file and finds its lines. COH_EUSAGE "file:line: ..." for a line that is
- * neither section, "key = value" nor comment. Free with coh_ini_free also after a
- * failure. */
+ * neither section, "key = value" nor comment. Lines of [sweep] may have any length, and
+ * keys with a dot. Free with coh_ini_free also after a failure. */
 int coh_ini_scan(const char *path, coh_ini *ini, coh_error *err);
 /* Values of all lines, by iniparser. Of a key given twice it keeps only the last value,
  * so look for those first. */
 int coh_ini_values(const char *path, coh_ini *ini, coh_error *err);
 void coh_ini_free(coh_ini *ini);
+
+/* ---- config.c ---------------------------------------------------------------------- */
+
+enum { COH_UNSET = 0, COH_OVERRIDE = -1 }; /* in place of a line number */
+
+/* "section.key = value" from a line of the file, or from an override. */
+typedef struct coh_assignment {
+  const char *section, *key, *value;
+  const char *comment; /* as in coh_ini_line */
+  int line;            /* or COH_OVERRIDE */
+} coh_assignment;
+
+/* Everything that is assigned, in order: the lines of the file, then the overrides. */
+typedef struct coh_loader {
+  const char *path; /* borrowed */
+  coh_ini ini;
+  coh_assignment *assignments; /* of parameters */
+  coh_assignment *sweep;       /* of section "sweep" */
+  size_t n, n_sweep;
+  char (*names)[2][64]; /* of the overrides */
+  int *set_by;          /* for each parameter: a line, COH_OVERRIDE or COH_UNSET */
+  coh_config cfg;       /* with all parameters assigned, not checked as a whole */
+} coh_loader;
+
+/* Fills *l; close it also after a failure. */
+int coh_loader_open(coh_loader *l, const char *path, size_t n_set, const char *const *set,
+                    coh_error *err);
+void coh_loader_close(coh_loader *l);
+/* As coh_config_show, with paths made absolute or as they were written. */
+void coh_show(const coh_config *cfg, bool absolute, coh_text *out);
+/* Puts the place in front of the message: "file:line", "override" or "file". */
+int coh_explain_place(const char *path, int line, coh_error *err);
 
 /* ---- check.c ----------------------------------------------------------------------- */
 
