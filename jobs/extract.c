@@ -327,12 +327,19 @@ cleanup:
   return rc;
 }
 
-static int judge(students *s, double factor, const coh_expand_width *before,
-                 coh_expand_width *width, coh_expand_verdict *verdict, coh_error *err) {
+/* What the expansion reads of the configuration. */
+typedef struct expansion {
+  char named[COH_CFG_TEXT]; /* model.name */
+  double tolerance, most;
+} expansion;
+
+static int judge(const expansion *e, students *s, double factor,
+                 const coh_expand_width *before, coh_expand_width *width,
+                 coh_expand_verdict *verdict, coh_error *err) {
   int rc;
   const job *j = s->run.job;
   double *loss = NULL;
-  double floor = j->cfg.extraction.expand_tolerance * target_variance(&s->query);
+  double floor = e->tolerance * target_variance(&s->query);
   COH_TRY(coh_alloc(&loss, s->N, sizeof *loss, err));
   COH_TRY(coh_trainer_evaluate(s->trainer, &s->query, loss, NULL, err));
   COH_TRY(coh_expand_judge(before, s->N, loss, floor, width, verdict, err));
@@ -346,13 +353,17 @@ cleanup:
   return rc;
 }
 
-/* Students of model.name `named`, widened. Their run.ini is that of this width alone. */
-static int make_width(job *j, const char *named, double factor, students *s,
+/* Students of e->named, widened. Their run.ini is that of this width alone. */
+static int make_width(job *j, const expansion *e, double factor, students *s,
                       coh_error *err) {
+  coh_config plain;
   int rc =
-      coh_plan_widen(named, factor, j->cfg.model.name, sizeof j->cfg.model.name, err);
+      coh_plan_widen(e->named, factor, j->cfg.model.name, sizeof j->cfg.model.name, err);
   if (rc) return coh_explain(err, "%s", j->cfg.file);
-  j->cfg.extraction.expand = COH_EXPAND_NONE;
+  coh_config_defaults(&plain, COH_JOB_EXTRACT);
+  j->cfg.extraction.expand = plain.extraction.expand;
+  j->cfg.extraction.expand_tolerance = plain.extraction.expand_tolerance;
+  j->cfg.extraction.expand_max = plain.extraction.expand_max;
   return students_make(j, s, err);
 }
 
@@ -366,18 +377,19 @@ static int expand(job *j, students *s, coh_error *err) {
   static const double factors[] = {1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
   int rc = COH_OK;
   const size_t n = sizeof factors / sizeof *factors;
-  char named[COH_CFG_TEXT];
+  expansion e = {.tolerance = j->cfg.extraction.expand_tolerance,
+                 .most = j->cfg.extraction.expand_max};
   coh_expand_width width = {0}, before;
-  memcpy(named, j->cfg.model.name, sizeof named);
+  memcpy(e.named, j->cfg.model.name, sizeof e.named);
   for (size_t i = 0; i < n; i++) {
     coh_expand_verdict verdict;
-    bool last = i + 1 == n || factors[i + 1] > j->cfg.extraction.expand_max;
+    bool last = i + 1 == n || factors[i + 1] > e.most;
     before = width;
-    COH_TRY(make_width(j, named, factors[i], s, err));
-    COH_TRY(judge(s, factors[i], i ? &before : NULL, &width, &verdict, err));
+    COH_TRY(make_width(j, &e, factors[i], s, err));
+    COH_TRY(judge(&e, s, factors[i], i ? &before : NULL, &width, &verdict, err));
     if (verdict == COH_EXPAND_BACK) {
       drop_width(s, COH_OK);
-      COH_TRY(make_width(j, named, factors[i - 1], s, err));
+      COH_TRY(make_width(j, &e, factors[i - 1], s, err));
       coh_say(&j->sink, COH_INFO, "expansion: no lower loss by widening, %s it is",
               j->cfg.model.name);
     }

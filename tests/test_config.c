@@ -135,6 +135,8 @@ static void test_choices_are_in_the_order_of_their_enumeration(void **state) {
        offsetof(coh_config, training.loss)},
       {"training.loss=mse", COH_MSE, offsetof(coh_config, training.loss)},
       {"training.precision=float64", COH_F64, offsetof(coh_config, training.precision)},
+      {"extraction.method=reference", COH_REFERENCE,
+       offsetof(coh_config, extraction.method)},
       {"extraction.linkage=complete", COH_COMPLETE,
        offsetof(coh_config, extraction.linkage)},
       {"extraction.metric=cosine", COH_COSINE, offsetof(coh_config, extraction.metric)},
@@ -638,7 +640,7 @@ static void test_errors_of_the_teacher(void **state) {
       "file");
   assert_refused(EXTRACT "[query]\nfile = a.npz\n",
                  "x.ini:10: query.file = \"a.npz\": is read only if query.datagen "
-                 "contains file");
+                 "contains file; leave it out");
   assert_refused(EXTRACT "config = t.ini\n[teacher]\nconfig = t.ini\n",
                  "x.ini:11: teacher.config is given twice, first in line 9");
   assert_refused(EXTRACT "config = t.ini\n",
@@ -672,25 +674,30 @@ static void test_errors_of_idle_query_keys(void **state) {
   (void)state;
   assert_refused(QUERY_FILE "samples = 5\n",
                  "x.ini:10: query.samples = \"5\": is read only if query.datagen "
-                 "contains random");
+                 "contains random; leave it out");
   assert_refused(QUERY "datagen = mnist+grid\ndistribution = uniform\n",
                  "x.ini:9: query.distribution = \"uniform\": is read only if "
-                 "query.datagen contains random");
+                 "query.datagen contains random; leave it out");
   assert_refused(QUERY_FILE "range = 0.5\n",
                  "x.ini:10: query.range = \"0.5\": is read only if query.datagen "
-                 "contains random or grid");
+                 "contains grid, or random with query.distribution = uniform; leave it "
+                 "out");
+  assert_refused(QUERY "datagen = random\nrange = 0.5\n",
+                 "x.ini:9: query.range = \"0.5\": is read only if query.datagen "
+                 "contains grid, or random with query.distribution = uniform; leave it "
+                 "out");
   assert_refused(QUERY "datagen = random\ngrid_points = 5\n",
                  "x.ini:9: query.grid_points = \"5\": is read only if query.datagen "
-                 "contains grid");
+                 "contains grid; leave it out");
   assert_refused(QUERY "datagen = random+grid\nsubsample = 5\n",
                  "x.ini:9: query.subsample = \"5\": is read only if query.datagen "
-                 "contains a data set of images");
+                 "contains a data set of images; leave it out");
   assert_refused(QUERY "datagen = fashion_mnist+grid\nseed = 5\n",
                  "x.ini:9: query.seed = \"5\": is read only if query.datagen contains "
-                 "random or query.subsample is set");
+                 "random or query.subsample is set; leave it out");
   assert_refused_with(QUERY_FILE, "query.samples=5",
                       "override: query.samples = \"5\": is read only if query.datagen "
-                      "contains random");
+                      "contains random; leave it out");
   loaded(QUERY_FILE "samples = 10000\nseed = 0\nrange = 1\n"); /* the defaults */
   loaded(QUERY "datagen = grid\ngrid_points = 3\nrange = 2\n");
   loaded(QUERY "datagen = random\nsamples = 3\nrange = 2\nseed = 1\n"
@@ -699,17 +706,77 @@ static void test_errors_of_idle_query_keys(void **state) {
   loaded(QUERY "datagen = mnist\nsubsample = 3\n");
 }
 
+#define REFERENCE EXTRACT "[extraction]\nmethod = reference\n"
+
+/* A value that the choice of another parameter leaves unread is refused. */
+static void test_errors_of_idle_keys(void **state) {
+  (void)state;
+#define ONLY(readers) "is read only if " readers "; leave it out"
+  static const struct {
+    const char *text, *message;
+  } idle[] = {
+      {EXTRACT "[extraction]\nlinkage = complete\n",
+       "x.ini:10: extraction.linkage = \"complete\": " ONLY(
+           "extraction.method = reference")},
+      {EXTRACT "[extraction]\nmetric = cosine\n",
+       "x.ini:10: extraction.metric = \"cosine\": " ONLY(
+           "extraction.method = reference")},
+      {EXTRACT "[extraction]\ncanonical = largest\n",
+       "x.ini:10: extraction.canonical = \"largest\": " ONLY(
+           "extraction.method = reference")},
+      {EXTRACT "[extraction]\ncut = plateau\n",
+       "x.ini:10: extraction.cut = \"plateau\": " ONLY("extraction.method = reference")},
+      {EXTRACT "[extraction]\nclusters = 4\n",
+       "x.ini:10: extraction.clusters = \"4\": " ONLY("extraction.method = reference")},
+      {REFERENCE "stability = true\n",
+       "x.ini:11: extraction.stability = \"true\": " ONLY("extraction.method = robust")},
+      {EXTRACT "[extraction]\nexpand_max = 4\n",
+       "x.ini:10: extraction.expand_max = \"4\": " ONLY("extraction.expand = auto")},
+      {EXTRACT "[extraction]\nexpand_tolerance = 0.1\n",
+       "x.ini:10: extraction.expand_tolerance = \"0.1\": " ONLY(
+           "extraction.expand = auto")},
+      {EXTRACT "[extraction]\nfinetune_finish = none\nfinetune_finish_steps = 5\n",
+       "x.ini:11: extraction.finetune_finish_steps = \"5\": " ONLY(
+           "extraction.finetune_finish is not none")},
+      {EXTRACT "[training]\nfinish_steps = 5\n",
+       "x.ini:10: training.finish_steps = \"5\": " ONLY("training.finish is not none")},
+      {TRAIN "[training]\nfinish_tolerance = 0.1\n",
+       "x.ini:8: training.finish_tolerance = \"0.1\": " ONLY(
+           "training.finish or extraction.finetune_finish is not none")},
+      {TRAIN "[training]\nfactor = 0.5\n",
+       "x.ini:8: training.factor = \"0.5\": " ONLY(
+           "training.plateau is not none or training.milestone_steps are given")},
+      {TRAIN "[training]\npatience = 5\n",
+       "x.ini:8: training.patience = \"5\": " ONLY("training.plateau is not none")},
+      {TRAIN "[training]\ncooldown = 5\n",
+       "x.ini:8: training.cooldown = \"5\": " ONLY("training.plateau is not none")},
+      {TRAIN "[training]\nthreshold = 0.1\n",
+       "x.ini:8: training.threshold = \"0.1\": " ONLY("training.plateau is not none")},
+      {TRAIN "[training]\nmin_lr = 0.1\n",
+       "x.ini:8: training.min_lr = \"0.1\": " ONLY("training.plateau is not none")},
+      {TRAIN "[dataset]\ntransformation_seed = 3\n",
+       "x.ini:8: dataset.transformation_seed = \"3\": " ONLY(
+           "dataset.subsample_fraction is below 1 or dataset.random_labels_fraction "
+           "above 0")},
+  };
+  for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
+    assert_refused(idle[i].text, idle[i].message);
+  loaded(EXTRACT "[training]\nfinish_tolerance = 0.1\n");
+  loaded(EXTRACT "[training]\npatience = 3\nfactor = 0.5\n");
+  loaded(EXTRACT "[extraction]\nlinkage = average\nclusters = 0\n"); /* the defaults */
+  loaded(REFERENCE "linkage = complete\nmetric = cosine\ncut = angle\n");
+}
+
 static void test_errors_of_extraction_together(void **state) {
   (void)state;
-  assert_refused(EXTRACT "[extraction]\ncut = count\n",
+  assert_refused(REFERENCE "cut = count\n",
                  "x.ini: extraction.clusters = \"0\": expected at least 1, since "
                  "extraction.cut = count");
-  assert_refused(
-      EXTRACT "[extraction]\nclusters = 4\n",
-      "x.ini:10: extraction.clusters = \"4\": is read only by extraction.cut = "
-      "count");
-  assert_refused(EXTRACT "[extraction]\ncut = angle\n",
-                 "x.ini:10: extraction.cut = \"angle\": an angle needs extraction.metric "
+  assert_refused(REFERENCE "clusters = 4\n",
+                 "x.ini:11: extraction.clusters = \"4\": is read only if "
+                 "extraction.cut = count; leave it out");
+  assert_refused(REFERENCE "cut = angle\n",
+                 "x.ini:11: extraction.cut = \"angle\": an angle needs extraction.metric "
                  "= cosine");
   assert_refused(EXTRACT "[extraction]\nmask =\n",
                  "x.ini:10: extraction.mask = \"\": expected none, auto, or a path");
@@ -944,13 +1011,23 @@ static void test_show_with_every_parameter_changed(void **state) {
   for (size_t i = 0; i < count; i++)
     if (strcmp(p[i].key, "job") != 0 && p[i].jobs >> COH_JOB_EXTRACT & 1)
       change(&cfg, p + i);
-  static const char *const mend[] = {
-      "teacher.config=",       "teacher.model=",
-      "teacher.seed=0",        "query.datagen=file+grid+random+mnist",
-      "query.file=q.npz",      "extraction.cut=count",
-      "extraction.mask=m.npy", "training.optimizer=sgd",
-      "training.plateau=none", "training.further_training=9ep",
-      "training.finish=auto",  "extraction.finetune_finish=none"};
+  static const char *const mend[] = {"teacher.config=",
+                                     "teacher.model=",
+                                     "teacher.seed=0",
+                                     "query.datagen=file+grid+random+mnist",
+                                     "query.file=q.npz",
+                                     "extraction.cut=count",
+                                     "extraction.mask=m.npy",
+                                     "training.optimizer=sgd",
+                                     "training.weight_decay=0",
+                                     "training.further_training=9ep",
+                                     "training.plateau=member",
+                                     "training.milestone_steps=",
+                                     "training.warmup_steps=0ep",
+                                     "extraction.method=reference",
+                                     "extraction.stability=false",
+                                     "training.finish=auto",
+                                     "extraction.finetune_finish=lm"};
   for (size_t i = 0; i < sizeof mend / sizeof *mend; i++)
     assert_int_equal(coh_config_set(&cfg, mend[i], &err), COH_OK);
   assert_show_is_stable(&cfg);
@@ -1146,6 +1223,7 @@ int main(void) {
       cmocka_unit_test(test_errors_of_the_teacher),
       cmocka_unit_test(test_errors_of_finish_together),
       cmocka_unit_test(test_errors_of_idle_query_keys),
+      cmocka_unit_test(test_errors_of_idle_keys),
       cmocka_unit_test(test_errors_of_extraction_together),
       cmocka_unit_test(test_check_of_a_changed_configuration),
       cmocka_unit_test(test_the_table_is_sound),

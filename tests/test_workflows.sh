@@ -182,7 +182,8 @@ for act in tanh sigmoid gelu relu g; do
 done
 check "... retrains the layers above" log_has "^above_layer_1"
 run 2 "$work/deep.ini" experiment.results="$work/d" model.activation=tanh \
-  extraction.mask=auto extraction.linkage=complete extraction.canonical=distance
+  extraction.method=reference extraction.mask=auto extraction.linkage=complete \
+  extraction.canonical=distance
 check "auto mask, complete linkage, symmetric distances" succeeded
 
 # ---- students of growing width -------------------------------------------------------------------
@@ -231,6 +232,9 @@ assert set(end[end.name == "finish_end"].value) <= {1, 2, 3}
 PY
 run 1 "$work/grow.ini" experiment.results="$work/g"
 check "... none of them is trained again" log_lacks "^students  "
+
+check "... and the run.ini of each can be run" "$cohort" show \
+  "$(find "$work/g" -path '*_5_2_1-*/seed_0/run.ini')"
 
 # ---- the other commands --------------------------------------------------------------------------------------
 "$cohort" help >"$work/log" 2>&1

@@ -30,6 +30,15 @@ static int blame(const check *c, const char *section, const char *key,
 #define REFUSE_IF(condition, section, key, message)                                      \
   if (condition) return blame(c, #section, #key, message)
 
+/* True if a parameter that no one reads was given another value than its default. */
+static bool is_idle(const check *c, bool read, const char *section, const char *key) {
+  return !read && !coh_param_is_default(c->cfg, coh_param_find(section, key));
+}
+
+#define REFUSE_IDLE(read, section, key, readers)                                         \
+  REFUSE_IF(is_idle(c, read, #section, #key), section, key,                              \
+            "is read only if " readers "; leave it out")
+
 static bool is_set(coh_steps s) {
   return s.ep || s.it;
 }
@@ -69,6 +78,12 @@ static int check_schedule(const check *c) {
             "milestones need training.plateau = none");
   REFUSE_IF(is_set(c->cfg->training.warmup_steps) && plateau, training, warmup_steps,
             "a warm-up needs training.plateau = none");
+  REFUSE_IDLE(plateau || m->n, training, factor,
+              "training.plateau is not none or training.milestone_steps are given");
+  REFUSE_IDLE(plateau, training, patience, "training.plateau is not none");
+  REFUSE_IDLE(plateau, training, cooldown, "training.plateau is not none");
+  REFUSE_IDLE(plateau, training, threshold, "training.plateau is not none");
+  REFUSE_IDLE(plateau, training, min_lr, "training.plateau is not none");
   return COH_OK;
 }
 
@@ -84,6 +99,13 @@ static int check_finish(const check *c) {
   REFUSE_IF(decays && extracts && is_explicit(c->cfg->extraction.finetune_finish),
             extraction, finetune_finish,
             "a finish lowers the loss alone, so it excludes training.weight_decay");
+  bool finishes = c->cfg->training.finish != COH_FINISH_NONE;
+  bool finetunes = extracts && c->cfg->extraction.finetune_finish != COH_FINISH_NONE;
+  REFUSE_IDLE(finishes, training, finish_steps, "training.finish is not none");
+  REFUSE_IDLE(finishes || finetunes, training, finish_tolerance,
+              "training.finish or extraction.finetune_finish is not none");
+  REFUSE_IDLE(finetunes || !extracts, extraction, finetune_finish_steps,
+              "extraction.finetune_finish is not none");
   return COH_OK;
 }
 
@@ -118,6 +140,18 @@ static int check_experiment(const check *c) {
   return COH_OK;
 }
 
+/* ---- job = train --------------------------------------------------------------------
+ */
+
+static int check_dataset(const check *c) {
+  bool draws = c->cfg->dataset.subsample_fraction < 1 ||
+               c->cfg->dataset.random_labels_fraction > 0;
+  REFUSE_IDLE(draws, dataset, transformation_seed,
+              "dataset.subsample_fraction is below 1 or dataset.random_labels_fraction "
+              "above 0");
+  return COH_OK;
+}
+
 /* ---- job = extract ------------------------------------------------------------------
  */
 
@@ -136,14 +170,6 @@ static bool has_images(const char *list) {
          has_word(list, "cifar10");
 }
 
-/* True if the parameter, of a policy that is not asked for, was given. */
-static bool is_idle(const check *c, bool read, const char *section, const char *key) {
-  return !read && !coh_param_is_default(c->cfg, coh_param_find(section, key));
-}
-
-#define REFUSE_IDLE(read, section, key, readers)                                         \
-  REFUSE_IF(is_idle(c, read, #section, #key), section, key, "is read only if " readers)
-
 static int check_query(const check *c) {
   const char *datagen = c->cfg->query.datagen;
   bool file = has_word(datagen, "file"), images = has_images(datagen);
@@ -151,10 +177,12 @@ static int check_query(const check *c) {
   REFUSE_IF(file && !*c->cfg->query.file, query, file,
             "expected a file, since query.datagen contains file");
   REFUSE_IF(!file && *c->cfg->query.file, query, file,
-            "is read only if query.datagen contains file");
+            "is read only if query.datagen contains file; leave it out");
   REFUSE_IDLE(random, query, samples, "query.datagen contains random");
   REFUSE_IDLE(random, query, distribution, "query.datagen contains random");
-  REFUSE_IDLE(random || grid, query, range, "query.datagen contains random or grid");
+  bool uniform = strcmp(c->cfg->query.distribution, "uniform") == 0;
+  REFUSE_IDLE((random && uniform) || grid, query, range,
+              "query.datagen contains grid, or random with query.distribution = uniform");
   REFUSE_IDLE(grid, query, grid_points, "query.datagen contains grid");
   REFUSE_IDLE(images, query, subsample, "query.datagen contains a data set of images");
   REFUSE_IDLE(random || c->cfg->query.subsample > 0, query, seed,
@@ -180,15 +208,31 @@ static int check_teacher(const check *c) {
   return COH_OK;
 }
 
+/* What one method alone reads. */
+static int check_method(const check *c) {
+  bool reference = c->cfg->extraction.method == COH_REFERENCE;
+  REFUSE_IDLE(reference, extraction, linkage, "extraction.method = reference");
+  REFUSE_IDLE(reference, extraction, metric, "extraction.method = reference");
+  REFUSE_IDLE(reference, extraction, canonical, "extraction.method = reference");
+  REFUSE_IDLE(reference, extraction, cut, "extraction.method = reference");
+  REFUSE_IDLE(reference, extraction, clusters, "extraction.method = reference");
+  REFUSE_IDLE(!reference, extraction, stability, "extraction.method = robust");
+  return COH_OK;
+}
+
 static int check_extraction(const check *c) {
   int cut = c->cfg->extraction.cut;
-  bool clusters = c->cfg->extraction.clusters > 0;
-  REFUSE_IF(cut == COH_CUT_COUNT && !clusters, extraction, clusters,
+  bool count = cut == COH_CUT_COUNT, clusters = c->cfg->extraction.clusters > 0;
+  bool expands = c->cfg->extraction.expand == COH_EXPAND_AUTO;
+  int rc = check_method(c);
+  if (rc) return rc;
+  REFUSE_IF(count && !clusters, extraction, clusters,
             "expected at least 1, since extraction.cut = count");
-  REFUSE_IF(cut != COH_CUT_COUNT && clusters, extraction, clusters,
-            "is read only by extraction.cut = count");
+  REFUSE_IDLE(count, extraction, clusters, "extraction.cut = count");
   REFUSE_IF(cut == COH_CUT_ANGLE && c->cfg->extraction.metric != COH_COSINE, extraction,
             cut, "an angle needs extraction.metric = cosine");
+  REFUSE_IDLE(expands, extraction, expand_tolerance, "extraction.expand = auto");
+  REFUSE_IDLE(expands, extraction, expand_max, "extraction.expand = auto");
   REFUSE_IF(!*c->cfg->extraction.mask, extraction, mask,
             "expected none, auto, or a path");
   return COH_OK;
@@ -202,6 +246,7 @@ int coh_check_params(const coh_config *cfg, const coh_param **blamed, coh_error 
   COH_TRY(check_required(&c));
   COH_TRY(check_experiment(&c));
   COH_TRY(check_training(&c));
+  if (cfg->experiment.job == COH_JOB_TRAIN) COH_TRY(check_dataset(&c));
   if (cfg->experiment.job == COH_JOB_EXTRACT) {
     COH_TRY(check_query(&c));
     COH_TRY(check_teacher(&c));
