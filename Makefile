@@ -146,6 +146,7 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	install -m 644 configs/*.ini $(DESTDIR)$(PREFIX)/share/cohort/configs
 	install -m 755 scripts/fetch.sh $(DESTDIR)$(PREFIX)/share/cohort/scripts
 	install -m 644 slurm/*.sbatch $(DESTDIR)$(PREFIX)/share/cohort/slurm
+	install -m 755 slurm/job.sh $(DESTDIR)$(PREFIX)/share/cohort/slurm
 
 uninstall: ## remove what install put there
 	rm -rf $(DESTDIR)$(PREFIX)/bin/cohort $(DESTDIR)$(PREFIX)/lib/libcohort.a \

@@ -9,6 +9,7 @@
 
 #include "doctor.h"
 #include "job.h"
+#include "slurm.h"
 #include "start.h"
 
 /* ---- signals
@@ -267,6 +268,8 @@ static const command commands[] = {
      command_fetch},
     {"doctor", "[RESULTS_FOLDER]",
      "check this machine: kernels, ranks, files, data sets, SLURM", command_doctor},
+    {"job", "CONFIG.ini [section.key=value ...]",
+     "what the templates in slurm/ call: run, inside a SLURM job", command_job},
     {"version", "", "version and device", command_version},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

@@ -5,6 +5,7 @@
  * All ranks measure at the same time, as they would in a run; rank 0 checks files, data
  * and SLURM, and prints. Nothing is left behind. */
 #include "doctor.h"
+#include "slurm.h"
 #include "start.h"
 
 #include <errno.h>
@@ -354,49 +355,26 @@ static void check_data(doctor *d) {
 
 /* ---- SLURM ------------------------------------------------------------------------- */
 
-static bool in_path(const char *program) {
-  char path[COH_PATH];
-  const char *at = getenv("PATH");
-  while (at && *at) {
-    int n = (int)strcspn(at, ":");
-    snprintf(path, sizeof path, "%.*s/%s", n < 2000 ? n : 2000, at, program);
-    if (access(path, X_OK) == 0) return true;
-    at += n + (at[n] == ':');
-  }
-  return false;
-}
-
-/* "MaxArraySize            = 1001": the value, up to the end of the line. */
-static bool config_value(const char *line, const char *key, char *out, size_t size) {
-  size_t n = strlen(key);
-  if (strncmp(line, key, n) != 0 || line[n + strspn(line + n, " ")] != '=') return false;
-  const char *value = line + n + strspn(line + n, " =");
-  snprintf(out, size, "%.*s", (int)strcspn(value, "\n"), value);
-  return true;
-}
-
 static void check_slurm(doctor *d) {
-  char line[512], arrays[64] = "", preempt[64] = "";
-  if (!in_path("scontrol") || !in_path("sinfo")) {
+  char arrays[64], preempt[64];
+  coh_text settings = {0};
+  coh_error err = {0};
+  if (!slurm_finds("scontrol") || !slurm_finds("sinfo"))
     say(d, FINE, "slurm", "not here; mpirun starts runs");
-    return;
-  }
-  FILE *f = popen("scontrol show config 2>/dev/null", "r");
-  while (f && fgets(line, sizeof line, f)) {
-    config_value(line, "MaxArraySize", arrays, sizeof arrays);
-    config_value(line, "PreemptMode", preempt, sizeof preempt);
-  }
-  int status = f ? pclose(f) : -1;
-  if (status != 0 || !*arrays)
+  else if (slurm_settings(&settings, &err) != COH_OK ||
+           !slurm_setting(&settings, "MaxArraySize", arrays, sizeof arrays))
     say(d, WARN, "slurm",
-        "its commands are here, but no cluster answers: log in to one "
-        "to submit");
-  else
-    say(d, strstr(preempt, "CANCEL") ? WARN : FINE, "slurm",
-        "MaxArraySize %s, PreemptMode %s%s", arrays, preempt,
-        strstr(preempt, "CANCEL") ? ": a job that is preempted does not come back by "
-                                    "--requeue; submit it again"
-                                  : "");
+        "its commands are here, but no cluster answers: log in to one to submit");
+  else {
+    slurm_setting(&settings, "PreemptMode", preempt, sizeof preempt);
+    bool cancels = strstr(preempt, "CANCEL") != NULL;
+    say(d, cancels ? WARN : FINE, "slurm", "MaxArraySize %s, PreemptMode %s%s", arrays,
+        preempt,
+        cancels ? ": a job that is preempted does not come back by --requeue; submit it "
+                  "again"
+                : "");
+  }
+  coh_text_free(&settings);
 }
 
 /* ---- the command ------------------------------------------------------------------- */

@@ -92,10 +92,17 @@ static void start_anew(const char *core, char **argv) {
   execv("/proc/self/exe", argv);
 }
 
+static bool chose_core; /* OPENBLAS_CORETYPE is of this program's making */
+
 void start_with_fast_blas(char **argv) {
   const char *core = start_blas_is_slow(start_blas_core()) ? next_core() : NULL;
   if (core) start_anew(core, argv);
+  chose_core = getenv(TRIED) != NULL;
   unsetenv(TRIED);
   symbol threads = blas_symbol("openblas_set_num_threads");
   if (threads.object && !start_blas_wish()) threads.set(1);
+}
+
+void start_forget(void) {
+  if (chose_core) unsetenv("OPENBLAS_CORETYPE");
 }

@@ -21,5 +21,8 @@ const char *start_blas_wish(void);
  * launchers notice nothing. OpenBLAS gets one thread, as ranks are the parallelism,
  * unless the user set OPENBLAS_NUM_THREADS, GOTO_NUM_THREADS or OMP_NUM_THREADS. */
 void start_with_fast_blas(char **argv);
+/* Takes that choice out of the environment again: for what is started from here and runs
+ * on other machines. */
+void start_forget(void);
 
 #endif

@@ -385,7 +385,7 @@ static void test_errors_of_names(void **state) {
                  "x.ini:1: unknown section \"trainng\": did you mean \"training\"?");
   assert_refused("[zzz]\n", "x.ini:1: unknown section \"zzz\": the sections are "
                             "experiment, dataset, query, model, training, teacher, "
-                            "extraction, ranks, device, sweep");
+                            "extraction, ranks, device, slurm, sweep");
   assert_refused("[training]\nbatchsize = 3\n", "x.ini:2: unknown key \"batchsize\" in "
                                                 "[training]: did you mean "
                                                 "\"batch_size\"?");

@@ -165,7 +165,7 @@ touch "$WORK/running.$SLURM_JOB_ID"
 while :; do sleep 0.05; done
 END
 chmod +x "$work/bin/mpirun"
-export WORK=$work COHORT=true PATH=$work/bin:$PATH
+export WORK=$work PATH=$work/bin:$PATH
 
 is_running() { # JOB
   [ -e "$work/running.$(field "$1" JobId)" ]
@@ -180,11 +180,11 @@ stays_cancelled() {
 verdict "a cancelled job stays cancelled" stays_cancelled
 
 has_its_share() {
-  MAX_REQUEUES=0 submit -- any.ini
+  COHORT_MAX_REQUEUES=0 submit -- any.ini
   wait_until is_running "$job" && stop_early "$job" && ended "$job" FAILED 75:0 &&
-    logged "$job" 1 MAX_REQUEUES
+    logged "$job" 1 COHORT_MAX_REQUEUES
 }
-verdict "MAX_REQUEUES restarts and no more" has_its_share
+verdict "COHORT_MAX_REQUEUES restarts and no more" has_its_share
 
 # the last task of an array to start has the array's own number
 other_tasks_stay() {

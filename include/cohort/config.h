@@ -183,6 +183,18 @@ typedef struct coh_config {
   struct {
     int kind; /* coh_device_kind */
   } device;
+  struct { /* for `cohort submit`; "" and 0 leave what the template says */
+    char partition[COH_CFG_TEXT], account[COH_CFG_TEXT], qos[COH_CFG_TEXT];
+    char time[COH_CFG_TEXT]; /* as sbatch has it: 24:00:00 */
+    int64_t nodes, ntasks_per_node, cpus_per_task;
+    char gpus_per_node[COH_CFG_TEXT]; /* "4" or "a100:4" */
+    char constraint[COH_CFG_TEXT], mem[COH_CFG_TEXT];
+    int64_t array_limit;        /* tasks that run at the same time; 0 = all */
+    char mail[COH_CFG_TEXT];    /* address */
+    char modules[COH_CFG_TEXT]; /* names, between blanks */
+    char extra[COH_CFG_TEXT];   /* options of sbatch, as a shell would split them */
+    int64_t max_requeues;
+  } slurm;
 } coh_config;
 
 /* Which hash a parameter enters. */

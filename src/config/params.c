@@ -58,6 +58,7 @@ static const coh_section sections[] = {
     {"extraction", "clustering of the students' neurons, and fine-tuning"},
     {"ranks", "how MPI ranks share the work"},
     {"device", "where the arithmetic is done"},
+    {"slurm", "what `cohort submit` asks of SLURM; the template says the rest"},
     {"sweep", "many runs from one file: parameters with several values"},
 };
 
@@ -299,6 +300,36 @@ static const coh_param params[] = {
         DEF("1"), RANGE(1, 1e6)),
   PARAM(device, kind, NONE, BOTH, "Processor or GPU; auto takes a GPU if there is one.",
         DEF("auto"), ONE_OF("auto", "cpu", "cuda")),
+
+  /* ---- slurm ---- */
+  PARAM(slurm, partition, NONE, BOTH, "Partition, or several: a,b.", DEF("")),
+  PARAM(slurm, account, NONE, BOTH, "Account that pays.", DEF("")),
+  PARAM(slurm, qos, NONE, BOTH, "Quality of service.", DEF("")),
+  PARAM(slurm, time, NONE, BOTH,
+        "Time limit of one start, as 24:00:00 or 2-00:00:00; a run that needs more goes "
+        "on in the next start.",
+        DEF("")),
+  PARAM(slurm, nodes, NONE, BOTH, "Nodes of a job, or of a task of the array.",
+        DEF("0"), RANGE(0, 1e6)),
+  PARAM(slurm, ntasks_per_node, NONE, BOTH,
+        "MPI ranks on each node; with gpus_per_node as many as GPUs.",
+        DEF("0"), RANGE(0, 1e6)),
+  PARAM(slurm, cpus_per_task, NONE, BOTH, "Cores of each rank; it uses one.",
+        DEF("0"), RANGE(0, 1e6)),
+  PARAM(slurm, gpus_per_node, NONE, BOTH, "GPUs on each node, as 4 or a100:4.", DEF("")),
+  PARAM(slurm, constraint, NONE, BOTH, "Features that the nodes must have.", DEF("")),
+  PARAM(slurm, mem, NONE, BOTH, "Memory on each node, as 16G.", DEF("")),
+  PARAM(slurm, array_limit, NONE, BOTH,
+        "Sub-batches that run at the same time; 0 for as many as there is room for.",
+        DEF("0"), RANGE(0, 1e6)),
+  PARAM(slurm, mail, NONE, BOTH, "Address that is told of the end of a job.", DEF("")),
+  PARAM(slurm, modules, NONE, BOTH,
+        "Modules to load before the run, blanks between them.", DEF("")),
+  PARAM(slurm, extra, NONE, BOTH,
+        "More options for sbatch, as in --exclusive --reservation=name.", DEF("")),
+  PARAM(slurm, max_requeues, NONE, BOTH,
+        "How often a job that was stopped early may queue itself again.",
+        DEF("20"), RANGE(0, 1e6)),
 };
 /* clang-format on */
 

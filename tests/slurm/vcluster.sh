@@ -1,21 +1,24 @@
 #!/bin/bash
-# vcluster.sh [-n NODES] [-c CPUS] COMMAND... - runs COMMAND on the login node of a SLURM cluster
-# that exists for that long only, and ends with its exit status. Needs root.
+# vcluster.sh [-n NODES] [-c CPUS] [-s LINE]... COMMAND... - runs COMMAND on the login node of a
+# SLURM cluster that exists for that long only, and ends with its exit status. Needs root.
 #
 # The cluster lives in namespaces of its own. Process 1 in there is this script, so however it
 # ends, the kernel ends the daemons and all jobs and takes down the network; configuration,
 # state and temporary files are in memory and go with it. Every node has its own network
 # address, host name and shared memory; all files are shared, as on a cluster's file system.
-# The nodes have as many CPUs as asked for, whatever the machine has.
+# The nodes have as many CPUs as asked for, whatever the machine has. LINE is a line more for
+# slurm.conf, as in -s MaxArraySize=6.
 #
-# COMMAND sees VCLUSTER_LOGS, the folder with the daemons' logs, and a TMPDIR that vanishes.
+# COMMAND sees VCLUSTER_LOGS, the folder with the daemons' logs, a TMPDIR that vanishes, and
+# VCLUSTER_NODE: $VCLUSTER_NODE kill|up|cut|heal NAME (node.sh) breaks and mends nodes.
 set -eu
 
-nodes=2 cpus=4
-while getopts n:c: option; do
+nodes=2 cpus=4 lines=()
+while getopts n:c:s: option; do
   case $option in
   n) nodes=$OPTARG ;;
   c) cpus=$OPTARG ;;
+  s) lines+=("$OPTARG") ;;
   *) sed -n '2s/^# /usage: /p' "$0" >&2; exit 2 ;;
   esac
 done
@@ -24,12 +27,13 @@ shift $((OPTIND - 1))
 if [ -z "${VCLUSTER_INSIDE:-}" ]; then
   export VCLUSTER_INSIDE=1
   exec unshare --fork --kill-child --pid --mount-proc --mount --propagation private \
-    --net --uts --ipc -- "$0" -n "$nodes" -c "$cpus" "$@"
+    --net --uts --ipc -- "$0" -n "$nodes" -c "$cpus" "${lines[@]/#/-s}" "$@"
 fi
 unset VCLUSTER_INSIDE
 
 net=10.77.0
 top=/run/vcluster # in the /run of this cluster
+node_sh=$(dirname "$(readlink -f "$0")")/node.sh
 
 private_folders() {
   local folder
@@ -80,6 +84,7 @@ END
     echo "NodeName=n$i NodeAddr=$net.$((10 + i)) CPUs=$cpus RealMemory=1000000"
   done
   echo "PartitionName=all Nodes=ALL Default=YES"
+  printf '%s\n' "${lines[@]}"
 }
 
 # slurmd looks at control groups even where nothing uses them, and gives up if it must
@@ -110,17 +115,10 @@ connect() {
   done
 }
 
-# Open MPI names its shared memory by host name, so nodes must not have that in common.
-start_node() { # NAME
-  mkdir -p "$top/$1"/{spool,tmp}
-  nsenter --net="/run/netns/$1" unshare --uts --mount --propagation private -- \
-    sh -c "hostname $1 && mount -t tmpfs tmpfs /dev/shm && exec slurmd"
-}
-
 start() {
   local i deadline=$((SECONDS + 30))
   slurmctld -i
-  for ((i = 1; i <= nodes; i++)); do start_node "n$i"; done
+  for ((i = 1; i <= nodes; i++)); do "$node_sh" up "n$i"; done
   until [ "$(sinfo -h -N -o %T 2>/dev/null | grep -c '^idle$')" = "$nodes" ]; do
     if [ $SECONDS -ge $deadline ]; then
       echo "vcluster.sh: the nodes do not come up" >&2
@@ -138,7 +136,7 @@ connect
 start
 
 unset SLURM_CONF
-export VCLUSTER_LOGS=$top/log TMPDIR=$top/tmp
+export VCLUSTER_LOGS=$top/log VCLUSTER_NODE=$node_sh TMPDIR=$top/tmp
 # in the background, so that a signal ends this script, and with it all, at once
 trap 'exit 143' TERM
 trap 'exit 130' INT

@@ -1,0 +1,19 @@
+#!/bin/bash
+# node.sh up|kill|cut|heal NAME - inside vcluster.sh: starts a node, ends all its processes as a
+# loss of power does, takes it off the network with its processes going on, connects it again.
+set -eu
+top=/run/vcluster node=$2
+
+# Open MPI names its shared memory by host name, so nodes must not have that in common.
+up() {
+  mkdir -p "$top/$node"/{spool,tmp}
+  nsenter --net="/run/netns/$node" unshare --uts --mount --propagation private -- \
+    sh -c "hostname $node && mount -t tmpfs tmpfs /dev/shm && exec slurmd"
+}
+
+case $1 in
+up) up ;;
+kill) ip netns pids "$node" | xargs -r kill -KILL ;;
+cut) ip link set "$node" down ;;
+heal) ip link set "$node" up ;;
+esac
