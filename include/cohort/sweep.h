@@ -33,6 +33,8 @@ int coh_sweep_load(const char *path, size_t n_set, const char *const *set,
 void coh_sweep_destroy(coh_sweep *sweep); /* accepts NULL */
 
 size_t coh_sweep_count(const coh_sweep *sweep); /* R runs, at least 1 */
+/* Runs before `exclude` and `only` dropped any. */
+size_t coh_sweep_product(const coh_sweep *sweep);
 /* The configuration of run 0, whether or not it is valid: what all runs share, the axes'
  * parameters at their first values. Owned by the sweep. */
 const coh_config *coh_sweep_base(const coh_sweep *sweep);

@@ -2,6 +2,7 @@
  */
 #include "cohort/base.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,12 +84,26 @@ static void place_point(char *out, const char *d, int n, int point) {
     snprintf(out, SIZE, "%.*s.%.*s", point, d, n - point, d + point);
 }
 
-/* The same for a finite v that is not negative. */
-static void positive_text(double v, char *out) {
-  for (int digits = 1; digits <= 17; digits++) {
+/* The fewest digits, as "d.ddde-05". What reads back with 15 digits, and is no subnormal
+ * number, is the shortest text with zeros behind it: there is no other with so few. */
+static void shortest_digits(double v, char *out) {
+  snprintf(out, 31, "%.*e", DBL_DIG - 1, v);
+  bool padded = v >= DBL_MIN && strtod(out, NULL) == v;
+  if (padded) {
+    char *e = strchr(out, 'e'), *last = e - 1;
+    while (*last == '0') last--;
+    memmove(last + (*last != '.'), e, strlen(e) + 1);
+    return;
+  }
+  for (int digits = v >= DBL_MIN ? DBL_DIG + 1 : 1; digits <= 17; digits++) {
     snprintf(out, 31, "%.*e", digits - 1, v);
     if (strtod(out, NULL) == v) break;
   }
+}
+
+/* The same for a finite v that is not negative. */
+static void positive_text(double v, char *out) {
+  shortest_digits(v, out);
   const char *e = strchr(out, 'e');
   int exponent = atoi(e + 1);
   if (exponent < -4 || exponent >= 16) return;

@@ -14,6 +14,10 @@ size_t coh_sweep_count(const coh_sweep *s) {
   return s->runs;
 }
 
+size_t coh_sweep_product(const coh_sweep *s) {
+  return s->combinations;
+}
+
 const coh_config *coh_sweep_base(const coh_sweep *s) {
   return &s->base;
 }

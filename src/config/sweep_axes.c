@@ -45,8 +45,7 @@ static int unknown_rule(const char *key, coh_error *err) {
   return coh_fail_text(err, &t);
 }
 
-/* "section.key" in its parts, found in the table. */
-static int find_param(const char *name, const coh_param **out, coh_error *err) {
+int sweep_param_find(const char *name, const coh_param **out, coh_error *err) {
   char section[64];
   const char *dot = strchr(name, '.');
   if (!dot) return unknown_rule(name, err);
@@ -147,7 +146,7 @@ static int check_comment(const coh_assignment *a, coh_error *err) {
   text += strspn(text, " \t");
   size_t n = strcspn(text, ", \t");
   snprintf(name, sizeof name, "%.*s", n < 63 ? (int)n : 63, text);
-  if (!strchr(name, '.') || find_param(name, &p, &ignored) != COH_OK) return COH_OK;
+  if (!strchr(name, '.') || sweep_param_find(name, &p, &ignored) != COH_OK) return COH_OK;
   return coh_fail(err, COH_EUSAGE,
                   "sweep.zip: what follows ';' is a comment; several groups are written "
                   "(a, b), (c, d)");
@@ -161,7 +160,7 @@ static int take(coh_sweep *s, const coh_assignment *a, int job, coh_error *err) 
   for (int i = 0; i < SWEEP_RULES; i++)
     if (strcmp(a->key, sweep_rule_names[i]) == 0)
       return take_rule(s->rules + i, sweep_rule_names[i], a, err);
-  rc = find_param(a->key, &p, err);
+  rc = sweep_param_find(a->key, &p, err);
   if (rc == COH_OK) rc = check_sweepable(p, job, err);
   return rc == COH_OK ? take_axis(s, p, a, err) : rc;
 }
@@ -250,7 +249,7 @@ static int zip_axis(const coh_sweep *s, const char *text, size_t n, size_t group
                     "sweep.zip: \"%s\": expected axes between commas as in a.x, b.y; "
                     "several groups are written (a.x, b.y), (c.z, d.w)",
                     coh_shown(name, shown));
-  int rc = find_param(name, &p, err);
+  int rc = sweep_param_find(name, &p, err);
   if (rc != COH_OK) return rc;
   sweep_axis *axis = sweep_axis_find(s, p->section, p->key);
   if (!axis)

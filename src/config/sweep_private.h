@@ -75,6 +75,8 @@ struct coh_sweep {
 
 /* Axes, groups and sizes from the loader's lines of [sweep]. */
 int sweep_axes_make(coh_sweep *s, const coh_loader *l, coh_error *err);
+/* The parameter that "section.key" names, in lower case. */
+int sweep_param_find(const char *name, const coh_param **out, coh_error *err);
 /* The axis of a parameter named "section.key"; NULL if there is none. */
 sweep_axis *sweep_axis_find(const coh_sweep *s, const char *section, const char *key);
 /* Two equal values, or equal entries of a zip: COH_EUSAGE naming both. */
@@ -100,6 +102,9 @@ int sweep_id_prepare(coh_sweep *s, coh_error *err);
 
 /* A sweep from what was read; NULL in *out if there is nothing to sweep. */
 int sweep_create(const coh_loader *l, coh_sweep **out, coh_error *err);
+
+/* ---- sweep_help.c ------------------------------------------------------------------ */
+
 int sweep_help(coh_text *out, coh_error *err);
 
 #endif
