@@ -9,6 +9,7 @@
 
 #include "doctor.h"
 #include "job.h"
+#include "plan.h"
 #include "slurm.h"
 #include "start.h"
 
@@ -263,6 +264,8 @@ static const command commands[] = {
      command_run},
     {"show", "CONFIG.ini [section.key=value ...]",
      "every parameter resolved, the hashes, the folder", command_show},
+    {"plan", "CONFIG.ini [--sub-batches n] [--list] [section.key=value ...]",
+     "what a sweep is, before it runs: runs, packs, memory, time, files", command_plan},
     {"help", "[SECTION]", "this text, or the parameters of a section", command_help},
     {"fetch", "NAME [URL]", "get a data set: mnist, fashion_mnist, cifar10",
      command_fetch},

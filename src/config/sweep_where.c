@@ -179,9 +179,10 @@ static int parse_values(parser *p, const coh_param *param, comparison how, bool 
   wanted w = {.how = how};
   COH_TRY(sweep_values_parse(param, text, len, p->scratch, &values, p->err));
   if (!list && values.n != 1) {
-    rc = coh_fail(p->err, COH_EUSAGE, "%s.%s: expected one value behind %s; several are "
-                  "written %s.%s in (a, b)", param->section, param->key, signs[how],
-                  param->section, param->key);
+    rc = coh_fail(p->err, COH_EUSAGE,
+                  "%s.%s: expected one value behind %s; several are "
+                  "written %s.%s in (a, b)",
+                  param->section, param->key, signs[how], param->section, param->key);
     goto cleanup;
   }
   COH_TRY(sort_wanted(&values, &w, p->err));
@@ -197,7 +198,8 @@ static int parse_bound(parser *p, const coh_param *param, comparison how, size_t
                        size_t *out) {
   char *end;
   wanted w = {.how = how, .bound = strtod(p->at, &end)};
-  if (end != p->at + len || !strchr("0123456789.+-", *p->at)) return refuse(p, "a number");
+  if (end != p->at + len || !strchr("0123456789.+-", *p->at))
+    return refuse(p, "a number");
   return add_test(p, param, &w, out);
 }
 
@@ -219,8 +221,10 @@ static int parse_comparison(parser *p, const coh_param *param, size_t *out) {
   if (how == COMPARISONS) return refuse(p, "one of == != < <= > >= in");
   bool number = param->type == COH_TYPE_INT || param->type == COH_TYPE_REAL;
   if (how > NE && !number)
-    return coh_fail(p->err, COH_EUSAGE, "%s.%s %s: expected ==, != or in, since this is "
-                    "no number", param->section, param->key, signs[how]);
+    return coh_fail(p->err, COH_EUSAGE,
+                    "%s.%s %s: expected ==, != or in, since this is "
+                    "no number",
+                    param->section, param->key, signs[how]);
   skip_blanks(p);
   size_t n = value_length(p->at);
   if (n == 0) return refuse(p, "a value");
@@ -327,8 +331,7 @@ static int apply(coh_sweep *s, sweep_rule which, coh_error *err) {
     goto cleanup;
   }
   keep(s, &p, root, which == SWEEP_ONLY);
-  if (s->runs == 0)
-    rc = coh_fail(err, COH_EUSAGE, "leaves none of %zu runs", before);
+  if (s->runs == 0) rc = coh_fail(err, COH_EUSAGE, "leaves none of %zu runs", before);
 cleanup:
   for (size_t i = 0; i < p.n; i++) free(p.nodes[i].holds);
   free(p.nodes);

@@ -1,0 +1,119 @@
+/* plan_probe.c - how fast networks of one shape train here: a few training steps on
+ * zeros, with the kernels that a run would use. */
+#include "plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cohort/net.h"
+
+static const double least_seconds = 0.04, most_bytes = 16e6, most_work = 1e8;
+
+typedef struct probe {
+  coh_plan plan;
+  coh_device *dev;
+  coh_ensemble *ens;
+  coh_workspace *work;
+  size_t N, B;
+  void *x, *m, *v;
+  double *lr;
+  coh_step_args args;
+} probe;
+
+/* Halves the networks, then the batch, until a step is short and its arrays small. */
+static void shrink(probe *p, coh_dtype dtype) {
+  size_t size = coh_dtype_size(dtype), P = p->plan.P;
+  for (;;) {
+    double bytes = (double)p->N * (double)P * (double)size * 4 +
+                   (double)coh_workspace_bytes(&p->plan, dtype, p->N, p->B, true);
+    double work = (double)p->N * (double)p->B * (double)P;
+    if (bytes <= most_bytes && work <= most_work) return;
+    if (p->N == 1 && p->B == 1) return;
+    if (p->N > 1)
+      p->N /= 2;
+    else
+      p->B /= 2;
+  }
+}
+
+static int allocate(probe *p, const coh_config *cfg, coh_error *err) {
+  int rc;
+  const coh_device_ops *ops = p->dev->ops;
+  bool adam = cfg->training.optimizer == COH_ADAM;
+  size_t size = coh_dtype_size(p->dev->dtype), state = p->N * p->plan.P * size;
+  double mu = cfg->training.momentum + cfg->training.nesterov_momentum;
+  COH_TRY(coh_alloc(&p->lr, p->N, sizeof *p->lr, err));
+  COH_TRY(coh_ensemble_create(&p->plan, p->dev, p->N, &p->ens, err));
+  COH_TRY(coh_workspace_create(&p->plan, p->dev, p->N, p->B, true, &p->work, err));
+  COH_TRY(ops->alloc(p->dev, p->B * p->plan.d_in * size, &p->x, err));
+  if (adam || mu > 0) COH_TRY(ops->alloc(p->dev, state, &p->m, err));
+  if (adam) COH_TRY(ops->alloc(p->dev, state, &p->v, err));
+  p->args = (coh_step_args){.kind = (coh_optimizer)cfg->training.optimizer,
+                            .mu = mu > 0 ? 0.9 : 0,
+                            .beta1 = 0.9,
+                            .beta2 = 0.999,
+                            .eps = 1e-8,
+                            .N = p->N,
+                            .P = p->plan.P,
+                            .lr = p->lr,
+                            .wd = p->lr,
+                            .w = p->ens->params,
+                            .g = p->ens->grads,
+                            .m = p->m,
+                            .v = p->v};
+cleanup:
+  return rc;
+}
+
+static int step(probe *p, coh_error *err) {
+  int rc;
+  void *out;
+  COH_TRY(coh_forward(p->ens, p->work, p->B, p->x, 0, true, &out, err));
+  COH_TRY(coh_backward(p->ens, p->work, p->B, p->x, 0, coh_workspace_dout(p->work), err));
+  p->args.t++;
+  COH_TRY(p->dev->ops->step(p->dev, &p->args, err));
+  rc = p->dev->ops->sync(p->dev, err);
+cleanup:
+  return rc;
+}
+
+static double measure(probe *p, coh_error *err) {
+  size_t steps = 0;
+  if (step(p, err) != COH_OK) return 0;
+  double begin = coh_seconds(), t = 0;
+  for (; steps < 2 || t < least_seconds; t = coh_seconds() - begin, steps++)
+    if (step(p, err) != COH_OK) return 0;
+  return (double)steps * (double)p->N * (double)p->B * (double)p->plan.P / t;
+}
+
+static void release(probe *p) {
+  if (p->dev) {
+    p->dev->ops->free(p->dev, p->x);
+    p->dev->ops->free(p->dev, p->m);
+    p->dev->ops->free(p->dev, p->v);
+  }
+  coh_workspace_destroy(p->work);
+  coh_ensemble_destroy(p->ens);
+  coh_device_close(p->dev);
+  free(p->lr);
+}
+
+double plan_rate(const coh_config *cfg, size_t N, char device[64]) {
+  coh_error err;
+  size_t members;
+  double rate = 0;
+  probe p = {.N = N, .B = (size_t)cfg->training.batch_size};
+  coh_dtype dtype = (coh_dtype)cfg->training.precision;
+  if (coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, 0, &p.plan,
+                     &members, &err) != COH_OK)
+    return 0;
+  if ((double)p.plan.P * 4 * (double)coh_dtype_size(dtype) > most_bytes) return 0;
+  shrink(&p, dtype);
+  if (coh_device_open((coh_device_kind)cfg->device.kind, dtype, &p.dev, &err) != COH_OK &&
+      coh_device_open(COH_DEVICE_CPU, dtype, &p.dev, &err) != COH_OK)
+    return 0;
+  snprintf(device, 64, "%s", coh_device_text(p.dev));
+  if (allocate(&p, cfg, &err) == COH_OK) rate = measure(&p, &err);
+  release(&p);
+  return rate;
+}
