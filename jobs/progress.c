@@ -140,10 +140,10 @@ void progress_end(progress *p, const coh_train_status *s) {
 /* ---- the finish ----------------------------------------------------------------------
  */
 
-/* Why the members ended: "7 gradient, 3 no progress". */
+/* Why the members ended: "7 by gradient, 3 at the step limit". */
 static void add_ends(coh_text *line, const coh_finish_status *s) {
-  static const char *const words[] = {"running", "gradient", "no progress", "iterations",
-                                      "failed"};
+  static const char *const words[] = {"running", "by gradient", "without progress",
+                                      "at the step limit", "failed"};
   size_t count[COH_FINISH_FAILED + 1] = {0};
   const char *before = "  ended: ";
   for (size_t n = 0; n < s->N; n++) count[s->member[n].end]++;

@@ -42,6 +42,8 @@ short="teacher:dataset.subsample_fraction=0.1 teacher:training.steps=1ep query.s
 # shellcheck disable=SC2086
 run 2 configs/quickstart.ini experiment.results="$work/q" $short
 check "quickstart.ini" succeeded
+check "quickstart.ini tells why the finish ended" \
+  log_has "^recovered  lbfgs .* ended: 1 (by gradient|without progress|at the step limit)  "
 check "quickstart.ini prints the table" log_has "neurons found, the teacher has 4"
 students=$(find "$work/q" -name students.h5)
 before=$(stat -c %Y.%i "$students")
