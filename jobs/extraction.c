@@ -325,14 +325,29 @@ cleanup:
   return rc;
 }
 
-/* The network as it is before fine-tuning, for those who want it and should that diverge.
- */
-static int save_rebuilt(const extraction *x, coh_error *err) {
+/* The network as it is before fine-tuning. */
+static int save_rebuilt(const extraction *x, const char *file, coh_error *err) {
   int rc;
   char path[COH_PATH];
-  COH_TRY(coh_format(path, sizeof path, err, "%s/rebuilt.h5", x->folder));
+  COH_TRY(coh_format(path, sizeof path, err, "%s/%s", x->folder, file));
   COH_TRY(coh_model_save(path, x->job->grid.world, &x->plan, COH_F64, 1, 0,
                          x->job->grid.rank == 0, x->before, err));
+cleanup:
+  return rc;
+}
+
+/* Goes back to the rebuilt network if fine-tuning raised the loss. */
+static int keep_better(extraction *x, coh_error *err) {
+  int rc;
+  x->reverted = x->loss_after > x->loss_before;
+  COH_TRY(coh_bcast(x->job->grid.world, &x->reverted, sizeof x->reverted, 0, err));
+  if (!x->reverted) goto cleanup;
+  coh_say(&x->job->sink, COH_WARN,
+          "fine-tuning raised the loss over the query set from %.3g to %.3g: the rebuilt "
+          "network is kept; a smaller extraction.finetune_lr may help",
+          x->loss_before, x->loss_after);
+  if (x->after) memcpy(x->after, x->before, x->plan.P * sizeof *x->after);
+  COH_TRY(save_rebuilt(x, "recovered.h5", err));
 cleanup:
   return rc;
 }
@@ -342,11 +357,12 @@ static int finetune(extraction *x, coh_error *err) {
   coh_trainer *t = NULL;
   double factor = x->found.linear ? 10 : 1;
   COH_TRY(query_loss(x, x->before, &x->loss_before, err));
-  COH_TRY(save_rebuilt(x, err));
+  COH_TRY(save_rebuilt(x, "rebuilt.h5", err)); /* also for the case that this diverges */
   COH_TRY(train(x, "recovered", &x->plan, 1, x->query, factor, true, x->before, &t, err));
   add_seconds(x, t);
   COH_TRY(coh_trainer_evaluate(t, x->query, &x->loss_after, NULL, err));
   COH_TRY(gather(x, t, x->plan.P, &x->after, err));
+  COH_TRY(keep_better(x, err));
 cleanup:
   coh_trainer_destroy(t);
   return rc;

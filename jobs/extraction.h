@@ -33,9 +33,10 @@ typedef struct extraction {
   coh_rebuilt found;
   double *a;              /* [K, O] outgoing weights of the last hidden layer */
   coh_plan plan;          /* of the recovered network */
-  double *before, *after; /* [plan.P] before and after fine-tuning */
+  double *before, *after; /* [plan.P] rebuilt, and fine-tuned if that is better */
   double student_best, student_median; /* losses when they were taken */
   double loss_before, loss_after;
+  bool reverted;  /* fine-tuning raised the loss: `after` is `before` again */
   double seconds; /* of all trainings, in earlier processes too */
   bool worked;    /* a training made steps in this process, or the folder is new */
   size_t n_layers;

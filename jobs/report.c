@@ -205,6 +205,10 @@ static void print_comparison(const extraction *x, size_t l, const coh_comparison
   }
 }
 
+static double kept_loss(const extraction *x) {
+  return x->reverted ? x->loss_before : x->loss_after;
+}
+
 static void print_table(const extraction *x, const comparisons *c) {
   const teacher *t = x->teacher;
   printf("\nrecovered network ");
@@ -221,7 +225,10 @@ static void print_table(const extraction *x, const comparisons *c) {
   printf("loss over the query set: students %.3g best, %.3g median; %.3g rebuilt, %.3g "
          "fine-tuned\n",
          x->student_best, x->student_median, x->loss_before, x->loss_after);
-  if (!(x->loss_after <= 10 * x->student_median))
+  if (x->reverted)
+    printf("fine-tuning raised the loss, so the rebuilt network is kept: it stands under "
+           "fine-tuned above, and in recovered.h5\n");
+  if (!(kept_loss(x) <= 10 * x->student_median))
     printf(
         "the recovered network is worse than the students: neurons are missing or mixed; "
         "look at clusters.csv, train the students to a lower loss, or change gamma and "
@@ -269,6 +276,7 @@ static int add_measures(const extraction *x, const comparisons *c, coh_measures 
   for (size_t l = 0; l < x->n_layers; l++) COH_TRY(add_layer_measures(x, c, l, m, err));
   COH_TRY(coh_measures_add(m, "loss_rebuilt", x->loss_before, err));
   COH_TRY(coh_measures_add(m, "loss_finetuned", x->loss_after, err));
+  COH_TRY(coh_measures_add(m, "loss_recovered", kept_loss(x), err));
   if (x->teacher->known && c->comparable) {
     COH_TRY(coh_measures_add(m, "parameter_rmse", c->rmse, err));
     COH_TRY(coh_measures_add(m, "parameter_max_error", c->max, err));

@@ -154,6 +154,30 @@ check "a damaged runs.csv is told before the training" \
   [ "$rc $(find "$work/s/extract" -name students.h5 | wc -l)" = "1 1" ]
 check "... and that it is to be mended or moved" log_has "mend it or move it away: .*runs.csv:2"
 
+# ---- fine-tuning that makes it worse ----------------------------------------------------------
+worse=(extraction.beta=4 extraction.finetune_lr=0.5 extraction.finetune_finish=none
+  extraction.finetune_finish_steps=1000)
+kept() { # the rebuilt network in recovered.h5 of the folder that is not in $before
+  local folder
+  folder=$(comm -13 <(echo "$before") <(find "$work/w" -name 'extraction-*' | sort))
+  python tests/same_h5.py "$folder/rebuilt.h5" "$folder/recovered.h5"
+}
+run 2 tests/configs/extract.ini experiment.results="$work/w" extraction.beta=4
+before=$(find "$work/w" -name 'extraction-*' | sort)
+run 2 tests/configs/extract.ini experiment.results="$work/w" "${worse[@]}"
+check "fine-tuning that raises the loss" succeeded
+check "... is told" log_has "^fine-tuning raised the loss, so the rebuilt network is kept"
+check "... and undone" kept
+run 1 tests/configs/extract.ini experiment.results="$work/w" "${worse[@]}"
+check "... and again when looked at again" kept
+check "... with both losses in the row" python - "$work/w/extract/1-1/runs.csv" <<'PY'
+import sys
+import pandas as pd
+
+row = pd.read_csv(sys.argv[1]).iloc[-1]
+assert row.loss_rebuilt == row.loss_recovered < row.loss_finetuned, row
+PY
+
 # ---- deeper students, every symmetry class ---------------------------------------------------------------
 cat >"$work/deep.ini" <<'INI'
 [experiment]
