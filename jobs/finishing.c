@@ -71,7 +71,7 @@ cleanup:
 /* One that began elsewhere is forgotten. */
 static int resume(const finishing *g, coh_finisher *f, coh_error *err) {
   int rc;
-  bool there;
+  bool there, fits = true;
   coh_archive *a = NULL;
   char *identity = NULL;
   coh_finish_status status;
@@ -81,6 +81,8 @@ static int resume(const finishing *g, coh_finisher *f, coh_error *err) {
   COH_TRY(coh_archive_open(g->path, finish_kind, FINISH_FORMAT, j->grid.world, &a, err));
   COH_TRY(coh_archive_get_text(a, "identity", &identity, err));
   if (strcmp(identity, g->identity.data) != 0) goto cleanup;
+  if (g->run->stage->derived) COH_TRY(stage_fits(g->run, g->path, a, &fits, err));
+  if (!fits) goto cleanup;
   COH_TRY(coh_finisher_restore(f, a, err));
   coh_finisher_status(f, &status);
   if (status.active > 0)

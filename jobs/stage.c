@@ -149,6 +149,20 @@ cleanup:
   return rc;
 }
 
+int stage_fits(const stage_run *r, const char *path, coh_archive *a, bool *fits,
+               coh_error *err) {
+  const stage *s = r->stage;
+  size_t dim[2] = {0}, ndim = 2;
+  int rc = coh_archive_dims(a, "params", &ndim, dim, err);
+  *fits = !rc && ndim == 2 && dim[0] == s->N && dim[1] == s->plan.P;
+  if (!rc && !*fits)
+    coh_say(&r->job->sink, COH_WARN,
+            "%s: starting anew, for %s holds %zu networks of %zu parameters, not %zu of "
+            "%zu",
+            s->title, path, dim[0], dim[1], s->N, s->plan.P);
+  return rc;
+}
+
 static int resume(stage_run *r, const char *path, coh_trainer *t, coh_error *err) {
   int rc;
   const job *j = r->job;
@@ -159,8 +173,9 @@ static int resume(stage_run *r, const char *path, coh_trainer *t, coh_error *err
   COH_TRY(
       coh_archive_open(path, checkpoint_kind, CHECKPOINT_FORMAT, j->grid.world, &a, err));
   COH_TRY(coh_archive_get_text(a, "identity", &identity, err));
-  bool other = strcmp(identity, s->identity) != 0;
-  if (other && s->derived) {
+  bool other = strcmp(identity, s->identity) != 0, fits = true;
+  if (!other && s->derived) COH_TRY(stage_fits(r, path, a, &fits, err));
+  if (s->derived && (other || !fits)) {
     COH_TRY(forget_metrics(r, err));
     r->anew = true;
     COH_TRY(start_anew(j, s, t, err));

@@ -19,6 +19,10 @@ typedef struct stage_run {
 int stage_path(const stage *, const char *file, char *out, coh_error *);
 /* Rank 0 looks, so that all ranks take the same way. */
 int stage_file_is_there(const job *, const char *path, bool *there, coh_error *);
+/* Whether the checkpoint holds as many networks, of as many parameters, as the stage; if
+ * not, says that the stage starts anew. Collective. */
+int stage_fits(const stage_run *, const char *path, coh_archive *, bool *fits,
+               coh_error *);
 int stage_write_metrics(const stage_run *, coh_error *);
 int stage_save_model(const stage_run *, coh_trainer *, coh_error *);
 

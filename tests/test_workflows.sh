@@ -154,6 +154,41 @@ check "a damaged runs.csv is told before the training" \
   [ "$rc $(find "$work/s/extract" -name students.h5 | wc -l)" = "1 1" ]
 check "... and that it is to be mended or moved" log_has "mend it or move it away: .*runs.csv:2"
 
+# ---- a checkpoint of another width ------------------------------------------------------------
+# as another version of the rule would leave it
+narrower() { # FOLDER: of its last layer's neurons one less, under its own identity
+  python - "$1" <<'PY'
+import sys, zlib
+import h5py
+import numpy as np
+
+for name in "recovered.checkpoint.h5", "finish.recovered.checkpoint.h5":
+    with h5py.File(f"{sys.argv[1]}/{name}", "r+") as f:
+        for key in list(f):
+            rows = f[key][()]
+            if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] < 785:
+                continue
+            assert list(f[key].attrs) == ["crc32"], list(f[key].attrs)
+            rows = rows[:, :-10 * (rows.shape[1] // 785)].copy()
+            del f[key]
+            f[key] = rows
+            f[key].attrs["crc32"] = np.array([zlib.crc32(r.tobytes()) for r in rows], "u4")
+PY
+}
+run 2 tests/configs/extract.ini experiment.results="$work/n"
+folder=$(find "$work/n" -name 'extraction-*')
+cp -r "$folder" "$work/wide"
+check "a checkpoint of another width, made" narrower "$folder"
+for ranks in 1 2; do
+  run $ranks tests/configs/extract.ini experiment.results="$work/n"
+  check "... starts the stage anew" succeeded
+  [ $ranks = 1 ] && check "... with a warning" \
+    log_has "^warning: recovered: starting anew, for .*holds 1 networks of"
+  [ $ranks = 2 ] && check "... once" log_lacks "^warning: recovered: starting anew"
+done
+check "... and ends as it did" python tests/same_h5.py "$work/wide/recovered.h5" \
+  "$folder/recovered.h5"
+
 # ---- fine-tuning that makes it worse ----------------------------------------------------------
 worse=(extraction.beta=4 extraction.finetune_lr=0.5 extraction.finetune_finish=none
   extraction.finetune_finish_steps=1000)
