@@ -200,6 +200,48 @@ bool coh_sub_batch_name(const char *name, size_t *k, size_t *n);
  * folder is not there. */
 int coh_sub_folders(const char *sweep, coh_sub_folder **out, size_t *n, coh_error *err);
 
+/* ---- merging: one table of all runs of a sweep ------------------------------------- */
+
+typedef struct coh_merge_spec {
+  size_t n_in;
+  const char *const *in; /* [n_in] folders of sweeps, of sub-batches, of earlier merges */
+  const char *out;       /* gets runs.csv and runs.h5; made if it is not there */
+  size_t runs;
+  const coh_hash *id; /* [runs] run_id of each, in the order of the sweep */
+  char sweep[33];     /* hash of the sweep, for messages */
+  bool copy;          /* models are copied into runs.h5, not linked to */
+} coh_merge_spec;
+
+typedef struct coh_merge_result {
+  char *state; /* [runs] 'd' done, 'f' failed, 'c' conflict, '-' missing; owned */
+  size_t done, failed, conflict, missing; /* runs of each kind */
+  size_t doubled;                         /* further results of a run that say the same */
+  size_t foreign;                         /* rows of other sweeps, left out */
+  size_t damaged;                         /* packs that cannot be read, left out */
+} coh_merge_result;
+
+/* Writes <out>/runs.csv: a row a run, in the order of the sweep, whatever the order of
+ * the inputs, and whichever sub-batches, of whatever n, the runs were done in. Runs are
+ * told by their run_id. A run that is done beats one that failed; of several results that
+ * agree in all but time_s, hosts, sub_batch and folder, the one with the least of
+ * (sub_batch, folder, time_s, hosts) is taken; results that differ are all kept, with the
+ * status "conflict". Columns: run, run_id, parameters, hash, clustering, inputs, status,
+ * error, measures by name, time_s, hosts, sub_batch, folder. Merging what was merged
+ * before gives what merging everything at once would.
+ *
+ * Writes <out>/runs.h5, unless no run has a model: /runs/<run, with zeros in front> with
+ * the attributes run_id, first and members, and in it `model`, a relative link to the
+ * pack's model.h5, of whose arrays the run owns rows [first, first + members); with
+ * `copy`, a group of these rows alone (first = 0).
+ *
+ * Both files are replaced as a whole, under temporary names of their own, so that several
+ * merges, and jobs that still run, do no harm. The sink is told of damaged packs, foreign
+ * runs and conflicts. Memory: the texts of the tables and four bytes a cell. COH_EUSAGE
+ * for an input that is none. On success end with coh_merge_free. */
+int coh_merge_runs(const coh_merge_spec *, const coh_sink *, coh_merge_result *,
+                   coh_error *err);
+void coh_merge_free(coh_merge_result *);
+
 /* ---- attempts: starts of a sub-batch ---------------------------------------------- */
 
 typedef struct coh_attempt_info {
