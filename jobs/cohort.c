@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "doctor.h"
 #include "job.h"
 #include "plan.h"
@@ -89,27 +90,44 @@ static void print_remark(void *ctx, coh_level level, const char *text) {
 }
 
 /* Splits the overrides into those of this file and those of the teacher's
- * ("teacher:..."). */
-static int load_config(job *j, const char *path, size_t n, const char **set,
-                       coh_error *err) {
+ * ("teacher:..."): own [*n_own], which the caller frees. */
+static int split_overrides(job *j, size_t n, const char **set, const char ***own,
+                           size_t *n_own, coh_error *err) {
   int rc;
-  const char **own = NULL;
-  size_t n_own = 0;
-  COH_TRY(coh_alloc(&own, n, sizeof *own, err));
+  *n_own = 0;
+  COH_TRY(coh_alloc(own, n, sizeof **own, err));
   COH_TRY(coh_alloc(&j->set, n, sizeof *j->set, err));
   for (size_t i = 0; i < n; i++) {
     if (strncmp(set[i], "teacher:", 8) == 0)
       j->set[j->n_set++] = set[i] + 8;
     else
-      own[n_own++] = set[i];
+      (*own)[(*n_own)++] = set[i];
   }
-  COH_TRY(coh_config_load(&j->cfg, path, n_own, own, err));
-  if (j->n_set > 0 && !j->cfg.teacher.config[0])
-    rc = coh_fail(
-        err, COH_EUSAGE,
-        "override: teacher:%s: %s has no teacher.config whose parameters could be "
-        "set",
-        j->set[0], path);
+cleanup:
+  return rc;
+}
+
+static int check_teacher_overrides(const job *j, const char *path, coh_error *err) {
+  if (j->n_set == 0 || j->cfg.teacher.config[0]) return COH_OK;
+  return coh_fail(err, COH_EUSAGE,
+                  "override: teacher:%s: %s has no teacher.config whose parameters could "
+                  "be set",
+                  j->set[0], path);
+}
+
+/* The configuration; *sweep (may be NULL: not asked for) is NULL where there is none. */
+static int load_config(job *j, const char *path, size_t n, const char **set,
+                       coh_sweep **sweep, coh_error *err) {
+  int rc;
+  const char **own = NULL;
+  size_t n_own = 0;
+  COH_TRY(split_overrides(j, n, set, &own, &n_own, err));
+  if (sweep) COH_TRY(coh_sweep_load(path, n_own, own, sweep, err));
+  if (sweep && *sweep)
+    j->cfg = *coh_sweep_base(*sweep);
+  else
+    COH_TRY(coh_config_load(&j->cfg, path, n_own, own, err));
+  COH_TRY(check_teacher_overrides(j, path, err));
 cleanup:
   free(own);
   return rc;
@@ -117,23 +135,36 @@ cleanup:
 
 /* Rank 0 reads; the others get what it read. */
 static int share_config(job *j, const char *path, size_t n, const char **set,
-                        coh_error *err) {
+                        coh_sweep **sweep, bool *sweeps, coh_error *err) {
   int rc = COH_OK, rank;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  if (rank == 0) rc = load_config(j, path, n, set, err);
+  if (rank == 0) rc = load_config(j, path, n, set, sweep, err);
   COH_TRY(coh_agree(MPI_COMM_WORLD, rc, err));
+  *sweeps = *sweep != NULL;
   COH_TRY(coh_bcast(MPI_COMM_WORLD, &j->cfg, sizeof j->cfg, 0, err));
+  COH_TRY(coh_bcast(MPI_COMM_WORLD, sweeps, sizeof *sweeps, 0, err));
 cleanup:
   return rc;
 }
 
-static int run_job(job *j, const char *path, size_t n, const char **set, coh_error *err) {
+static int run_job(job *j, const char *path, size_t n, const char **set,
+                   const batch_wish *wish, coh_error *err) {
   int rc;
-  COH_TRY(share_config(j, path, n, set, err));
+  coh_sweep *sweep = NULL;
+  bool sweeps = false;
+  COH_TRY(share_config(j, path, n, set, &sweep, &sweeps, err));
   COH_TRY(coh_grid_create(MPI_COMM_WORLD, j->cfg.ranks.replicas, &j->grid, err));
   j->sink = (coh_sink){print_remark, j};
-  rc = j->cfg.experiment.job == COH_JOB_TRAIN ? job_train(j, err) : job_extract(j, err);
+  if (sweeps)
+    rc = batch_run(j, sweep, wish, err);
+  else if (wish->asked)
+    rc = coh_fail(err, COH_EUSAGE,
+                  "--sub-batch %zu/%zu: %s has no [sweep] that could be divided", wish->k,
+                  wish->n, path);
+  else
+    rc = j->cfg.experiment.job == COH_JOB_TRAIN ? job_train(j, err) : job_extract(j, err);
 cleanup:
+  coh_sweep_destroy(sweep);
   return rc;
 }
 
@@ -146,10 +177,12 @@ static char *join(int argc, char **argv) {
 static int command_run(int argc, char **argv) {
   coh_error err = {0};
   job j = {0};
+  batch_wish wish;
   int rank;
   MPI_Comm last_word;
   if (argc < 3 || argv[2][0] == '-') {
-    fprintf(stderr, "usage: cohort run CONFIG.ini [section.key=value ...]\n");
+    fprintf(stderr, "usage: cohort run CONFIG.ini [--sub-batch k/n] [--force] [--retry] "
+                    "[section.key=value ...]\n");
     return argc == 3 && strcmp(argv[2], "--help") == 0 ? 0 : 2;
   }
   catch_signals();
@@ -161,7 +194,9 @@ static int command_run(int argc, char **argv) {
   MPI_Comm_dup(MPI_COMM_WORLD, &last_word);
   char *command = join(argc, argv);
   j.command = command ? command : "cohort";
-  int rc = run_job(&j, argv[2], (size_t)(argc - 3), (const char **)argv + 3, &err);
+  int rc = batch_wish_read(&argc, argv, &wish, &err);
+  if (!rc)
+    rc = run_job(&j, argv[2], (size_t)(argc - 3), (const char **)argv + 3, &wish, &err);
   int status = verdict(last_word, rank, rc, &err);
   coh_grid_destroy(&j.grid);
   free(j.set);
@@ -196,7 +231,8 @@ static int command_show(int argc, char **argv) {
     fprintf(stderr, "usage: cohort show CONFIG.ini [section.key=value ...]\n");
     return 2;
   }
-  int rc = load_config(&j, argv[2], (size_t)(argc - 3), (const char **)argv + 3, &err);
+  int rc =
+      load_config(&j, argv[2], (size_t)(argc - 3), (const char **)argv + 3, NULL, &err);
   if (!rc) rc = job_describe(&j, &text, &err);
   free(j.set);
   if (rc) {
@@ -259,8 +295,9 @@ typedef struct command {
 } command;
 
 static const command commands[] = {
-    {"run", "CONFIG.ini [section.key=value ...]",
-     "run the job that the file describes; goes on where an earlier run stopped",
+    {"run", "CONFIG.ini [--sub-batch k/n] [section.key=value ...]",
+     "run the job or the sweep that the file describes; goes on where an earlier run "
+     "stopped",
      command_run},
     {"show", "CONFIG.ini [section.key=value ...]",
      "every parameter resolved, the hashes, the folder", command_show},

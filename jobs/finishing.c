@@ -109,6 +109,11 @@ static int hook_progress(void *ctx, const coh_finish_status *status, coh_error *
   return COH_OK;
 }
 
+static bool hook_stop(void *ctx) {
+  const finishing *g = ctx;
+  return stage_stop(g->run);
+}
+
 static int run_finish(finishing *g, const coh_finish_spec *spec, coh_error *err) {
   int rc;
   const job *j = g->run->job;
@@ -119,7 +124,7 @@ static int run_finish(finishing *g, const coh_finish_spec *spec, coh_error *err)
                             .metric = hook_metric,
                             .progress = hook_progress,
                             .save = on_save,
-                            .stop = stage_stop,
+                            .stop = hook_stop,
                             .save_seconds = 60 * j->cfg.experiment.checkpoint_minutes};
   coh_trainer_status(g->trainer, &trained);
   hooks.save_steps =

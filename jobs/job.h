@@ -16,6 +16,10 @@ typedef struct job {
   size_t n_set;  /* overrides of the command line for other files: "teacher:sec.key=v" */
   const char **set;    /* borrowed */
   const char *command; /* the command line, for the manifest */
+  /* of a run of a sweep; NULL for a run of its own */
+  struct batch *batch;       /* sub-batch.h: the sub-batch it belongs to */
+  const char *place;         /* folder of the run, which is its pack's */
+  struct run_result *result; /* rank 0: where its row goes, instead of to runs.csv */
 } job;
 
 int job_train(job *, coh_error *);

@@ -42,12 +42,30 @@ cleanup:
   return rc;
 }
 
+/* The run of a pack: hash and folder. */
+static int open_in_pack(run *r, const char *inputs, coh_error *err) {
+  int rc;
+  job *j = r->job;
+  COH_TRY(coh_format(r->folder, sizeof r->folder, err, "%s", j->place));
+  COH_TRY(coh_format(r->sweep, sizeof r->sweep, err, "%s", j->place));
+  if (j->grid.rank == 0)
+    rc = coh_config_hash(&j->cfg, COH_SCOPE_RUN, inputs, &r->hash, err);
+  if (!rc && j->grid.rank == 0 && !(r->inputs = strdup(inputs)))
+    rc = coh_fail(err, COH_ENOMEM, "no memory for the inputs of a run");
+  COH_TRY(coh_agree(j->grid.world, rc, err));
+  COH_TRY(coh_bcast(j->grid.world, &r->hash, sizeof r->hash, 0, err));
+  r->open = true;
+cleanup:
+  return rc;
+}
+
 int run_open(job *j, const char *inputs, bool wait, run *r, coh_error *err) {
   int rc = COH_OK;
   char path[COH_PATH];
   MPI_Comm world = j->grid.world;
   *r = (run){.job = j};
   r->files.lock = -1;
+  if (j->place) return open_in_pack(r, inputs, err);
   if (j->grid.rank == 0) rc = open_on_root(r, inputs, wait, err);
   COH_TRY(coh_agree(world, rc, err));
   COH_TRY(coh_bcast(world, &r->hash, sizeof r->hash, 0, err));
@@ -76,9 +94,38 @@ static coh_row row_of(const run *r, const char *folder, const char *status) {
                    .hosts = coh_manifest_hosts(r->manifest)};
 }
 
+/* The last one counts. */
+static int fill_result(const run *r, const char *folder, const coh_measures *measures,
+                       double seconds, run_result *out, coh_error *err) {
+  int rc;
+  run_result_free(out);
+  *out = (run_result){.hash = r->hash, .clustering = r->clustering, .seconds = seconds};
+  COH_TRY(coh_format(out->folder, sizeof out->folder, err, "%s", folder));
+  if (!(out->inputs = strdup(r->inputs)))
+    COH_TRY(coh_fail(err, COH_ENOMEM, "no memory for the inputs of a run"));
+  for (size_t i = 0; i < measures->n; i++)
+    COH_TRY(coh_measures_add(&out->measures, measures->item[i].name,
+                             measures->item[i].value, err));
+  out->done = true;
+cleanup:
+  return rc;
+}
+
+void run_result_free(run_result *r) {
+  free(r->inputs);
+  free(r->error);
+  coh_measures_free(&r->measures);
+  *r = (run_result){0};
+}
+
 int run_put_row(run *r, const char *folder, const coh_measures *measures, double seconds,
                 coh_error *err) {
   int rc = COH_OK;
+  const job *j = r->job;
+  if (j->place) {
+    if (j->grid.rank == 0) rc = fill_result(r, folder, measures, seconds, j->result, err);
+    return coh_agree(j->grid.world, rc, err);
+  }
   coh_row row = row_of(r, folder, "done");
   row.measures = measures;
   row.seconds = seconds;

@@ -4,6 +4,18 @@
 
 #include "job.h"
 
+/* What a run of a sweep came to; start with {0}. */
+typedef struct run_result {
+  coh_hash hash, clustering;
+  char *inputs;          /* owned */
+  char folder[COH_PATH]; /* absolute, or relative to the current folder */
+  coh_measures measures;
+  double seconds;
+  bool done;
+  char *error; /* owned: why it is not done */
+} run_result;
+void run_result_free(run_result *);
+
 typedef struct run {
   job *job;
   coh_hash hash;         /* of everything that changes the training */
@@ -21,7 +33,10 @@ typedef struct run {
 /* Readable part of a run's folder name: what is trained on what. */
 int run_label(const coh_config *, char out[COH_LABEL], coh_error *);
 
-/* Makes or finds the folder of cfg's run, takes its lock, writes run.ini and, unless it
+/* In a sweep (job.place is set) folder, lock, manifest and table belong to the pack: what
+ * follows then only fills job.result.
+ *
+ * Makes or finds the folder of cfg's run, takes its lock, writes run.ini and, unless it
  * is of a finished run, manifest.json. COH_EDATA if the sweep's runs.csv is damaged.
  * `inputs` names what the parameters only point to (see coh_config_hash); rank 0's
  * counts. `wait`: for another process that works on the run, until asked to stop; else an

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "stage.h"
 
 enum { CHECKPOINT_FORMAT = 1 };
@@ -34,8 +35,9 @@ static int on_progress(void *ctx, const coh_train_status *status, coh_error *err
 }
 
 bool stage_stop(void *ctx) {
-  (void)ctx;
-  return job_was_asked_to_stop();
+  const stage_run *r = ctx;
+  return job_was_asked_to_stop() ||
+         (r->job->batch && batch_is_taken(r->job->batch, &r->job->grid));
 }
 
 /* `count` numbers as dtype; nothing for NULL. */

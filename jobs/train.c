@@ -15,13 +15,14 @@ void training_free(training *t) {
   free(t->run);
 }
 
-static int load_data(const job *j, training *t, coh_error *err) {
+int training_load(const job *j, training *t, coh_error *err) {
   int rc;
   const coh_config *cfg = &j->cfg;
   coh_dtype dtype = job_precision(cfg);
   char root[COH_PATH] = "";
   if (cfg->dataset.root[0])
     COH_TRY(coh_config_path(cfg, cfg->dataset.root, root, sizeof root, err));
+  COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind, dtype, &t->dev, err));
   COH_TRY(coh_dataset_load(cfg->dataset.name, root, true, dtype, &t->train, err));
   COH_TRY(coh_dataset_load(cfg->dataset.name, root, false, dtype, &t->test, err));
   COH_TRY(coh_dataset_edit(&t->train, cfg->dataset.transformation_seed,
@@ -31,13 +32,10 @@ cleanup:
   return rc;
 }
 
-int training_prepare(const job *j, training *t, coh_error *err) {
+int training_plan(const job *j, training *t, coh_error *err) {
   int rc;
   const coh_config *cfg = &j->cfg;
-  coh_dtype dtype = job_precision(cfg);
   size_t members;
-  COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind, dtype, &t->dev, err));
-  COH_TRY(load_data(j, t, err));
   rc = coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, t->train.n_out,
                       &t->plan, &members, err);
   if (rc) {
@@ -188,7 +186,8 @@ int run_train_job(job *j, const char *title, bool wait, char model[COH_PATH],
   run r = {0};
   training t = {0};
   coh_trainer *trainer = NULL;
-  rc = training_prepare(j, &t, err);
+  rc = training_load(j, &t, err);
+  if (!rc) rc = training_plan(j, &t, err);
   if (!rc) rc = training_add(&t, &j->cfg, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(run_open(j, "", wait, &r, err));

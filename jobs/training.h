@@ -15,8 +15,10 @@ typedef struct training {
   coh_train_run *run; /* [n_run] */
 } training;
 
-/* What all runs share, from j->cfg. Loads the data. */
-int training_prepare(const job *, training *, coh_error *);
+/* What all runs share, from j->cfg: first device and data, then the network, which must
+ * fit the data (COH_EUSAGE). */
+int training_load(const job *, training *, coh_error *);
+int training_plan(const job *, training *, coh_error *);
 /* One run more. */
 int training_add(training *, const coh_config *, coh_error *);
 /* Trains all runs as one ensemble, its files (model.h5, checkpoint.h5, metrics.csv) in

@@ -35,6 +35,10 @@ typedef struct coh_milestones {
 
 /* Enumerations are stored as int, in the order of the choices in the table. */
 typedef enum coh_job { COH_JOB_TRAIN, COH_JOB_EXTRACT } coh_job;
+typedef enum coh_on_failure {
+  COH_ON_FAILURE_CONTINUE,
+  COH_ON_FAILURE_STOP
+} coh_on_failure;
 typedef enum coh_optimizer { COH_SGD, COH_ADAM } coh_optimizer;
 typedef enum coh_loss { COH_LOSS_AUTO, COH_CROSS_ENTROPY, COH_MSE } coh_loss;
 typedef enum coh_plateau {
@@ -103,6 +107,7 @@ typedef struct coh_config {
     int64_t seed;               /* initialisation; data order unless that has one */
     int64_t members;            /* networks trained side by side by job = train */
     bool quiet;
+    int on_failure;             /* coh_on_failure: of a sweep's run */
     double checkpoint_minutes;  /* 0 = never by time */
     coh_steps checkpoint_steps; /* 0ep = never by step */
   } experiment;
