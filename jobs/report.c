@@ -295,7 +295,7 @@ int extraction_report(const extraction *x, coh_measures *m, coh_error *err) {
     COH_TRY(write_neurons(x, &c, err));
   }
   COH_TRY(add_measures(x, &c, m, err));
-  print_table(x, &c);
+  if (!x->job->batch) print_table(x, &c); /* a sweep has a table of its own */
 cleanup:
   comparisons_free(&c);
   return rc;

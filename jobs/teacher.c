@@ -108,6 +108,8 @@ static int train_teacher(job *j, char *path, coh_error *err) {
   job *own = NULL;
   COH_TRY(coh_alloc(&own, 1, sizeof *own, err));
   *own = *j;
+  own->place = NULL; /* a run of its own, whoever needs it */
+  own->result = NULL;
   COH_TRY(share_teacher_config(j, &own->cfg, err));
   COH_TRY(run_train_job(own, "teacher", true, path, err));
   COH_TRY(name_resolved(j, path, err));

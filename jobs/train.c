@@ -157,7 +157,7 @@ cleanup:
 
 static void print_measures(const job *j, const char *title, const coh_measures *m,
                            const char *folder) {
-  if (j->grid.rank != 0 || j->cfg.experiment.quiet) return;
+  if (j->grid.rank != 0 || j->cfg.experiment.quiet || j->batch) return;
   printf("%s:", title);
   for (size_t i = 0; i < m->n; i++)
     printf("%s %s %.4g", i ? "," : "", m->item[i].name, m->item[i].value);
