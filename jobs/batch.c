@@ -464,6 +464,7 @@ static int close_batch(batch *b, int rc, coh_error *err) {
   coh_error second;
   if (b->job->grid.rank != 0 || b->attempt.number == 0 || rc == COH_ETAKEN) return rc;
   int end = coh_runs_collect(b->sub, &b->job->sink, &second);
+  if (end == COH_OK) end = coh_pack_clean(b->sub, b->attempt.number, &second);
   if (end == COH_OK) end = coh_attempt_end(&b->attempt, outcome(rc), &second);
   if (rc == COH_OK && end != COH_OK) *err = second;
   return rc == COH_OK ? end : rc;

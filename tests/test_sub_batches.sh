@@ -109,7 +109,7 @@ verdict "two starts are told apart" test -e "$work/one/sweep/1-1/attempts/2.json
 interrupted() { # stopped in the middle by USR1, with 75, and run to the end by another start
   local rc results=$work/stopped
   mpirun --oversubscribe -n 2 bin/cohort run $config experiment.results="$results" \
-    experiment.quiet=true training.steps=400ep >"$work/log" 2>&1 &
+    experiment.quiet=true training.steps=200ep training.evaluate_every=0ep >"$work/log" 2>&1 &
   local pid=$!
   until compgen -G "$results/sweep/1-1/work/*" >/dev/null; do
     kill -0 $pid 2>/dev/null || break
@@ -120,8 +120,8 @@ interrupted() { # stopped in the middle by USR1, with 75, and run to the end by 
   wait $pid
   rc=$?
   [ $rc -eq 75 ] || { echo "status $rc"; return 1; }
-  sweep 3 stopped training.steps=400ep || return 1
-  sweep 2 whole training.steps=400ep || return 1
+  sweep 3 stopped training.steps=200ep training.evaluate_every=0ep || return 1
+  sweep 2 whole training.steps=200ep training.evaluate_every=0ep || return 1
   diff <(rows "$results/sweep/1-1/runs.csv") <(rows "$work/whole/sweep/1-1/runs.csv") &&
     [ -z "$(ls "$results/sweep/1-1/work")" ]
 }
