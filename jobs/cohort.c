@@ -13,6 +13,7 @@
 #include "plan.h"
 #include "slurm.h"
 #include "start.h"
+#include "submit.h"
 
 /* ---- signals
  * ------------------------------------------------------------------------------ */
@@ -308,6 +309,9 @@ static const command commands[] = {
      command_fetch},
     {"doctor", "[RESULTS_FOLDER]",
      "check this machine: kernels, ranks, files, data sets, SLURM", command_doctor},
+    {"submit", "CONFIG.ini [--sub-batches n] [--merge] [--resume] ...",
+     "give SLURM the run, or the sweep as a job array; prints its number",
+     command_submit},
     {"job", "CONFIG.ini [section.key=value ...]",
      "what the templates in slurm/ call: run, inside a SLURM job", command_job},
     {"version", "", "version and device", command_version},
