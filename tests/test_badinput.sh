@@ -106,6 +106,20 @@ refused "gamma*N < 2" 2 "gamma" "4 students"
 run 2 "$work/missing.ini"
 refused "no such file" 1 "missing.ini"
 
+cat >"$work/huge.ini" <<'INI'
+[experiment]
+job = extract
+[teacher]
+model = dense_5_3_3_1
+[query]
+datagen = random
+samples = 50
+[model]
+name = students_dense(16777216)_5_16777216_16777216_1
+INI
+run 2 "$work/huge.ini" experiment.results="$work/r"
+refused "sizes beyond what a number holds" 1 "16777216 networks of 281475110928385" "memory"
+
 # ---- a teacher that does not fit ------------------------------------------------------------------
 model=$(find "$work/p" -name recovered.h5 | head -n 1)
 run 2 "$config" teacher.config= teacher.weights="$model" experiment.results="$work/r"

@@ -110,6 +110,22 @@ static void test_alloc(void **state) {
 #endif
 }
 
+static void test_product_of_sizes(void **state) {
+  (void)state;
+  coh_error err = {0};
+  size_t out = 1;
+  assert_int_equal(coh_product(&out, &err, 3, 5, 7), COH_OK);
+  assert_int_equal(out, 105);
+  assert_int_equal(coh_product(&out, &err, SIZE_MAX, 2, 0, SIZE_MAX), COH_OK);
+  assert_int_equal(out, 0);
+  assert_int_equal(coh_product(&out, &err, PTRDIFF_MAX), COH_OK);
+  assert_int_equal(out, PTRDIFF_MAX);
+  assert_int_equal(coh_product(&out, &err, (size_t)PTRDIFF_MAX + 1), COH_ENOMEM);
+  assert_int_equal(coh_product(&out, &err, (size_t)1 << 24, (size_t)1 << 48, 8),
+                   COH_ENOMEM);
+  assert_string_equal(err.text, "out of memory: 3.78e+22 bytes asked for");
+}
+
 static void test_text_grows(void **state) {
   (void)state;
   coh_error err = {0};
@@ -541,6 +557,7 @@ int main(void) {
       cmocka_unit_test(test_exit_statuses),
       cmocka_unit_test(test_say),
       cmocka_unit_test(test_alloc),
+      cmocka_unit_test(test_product_of_sizes),
       cmocka_unit_test(test_text_grows),
       cmocka_unit_test(test_format_refuses_to_cut),
       cmocka_unit_test(test_real_text_looks_like_python),

@@ -67,6 +67,14 @@ int coh_exit_status(int code);
  * with the number of bytes. Freed with free(). */
 int coh_alloc(void *out, size_t n, size_t size, coh_error *err);
 
+/* *out = the product of sizes, as in coh_product(&bytes, err, N, P, sizeof(double)): for
+ * what is not allocated by coh_alloc at once, and where the sizes are a user's.
+ * COH_ENOMEM if it is more than an array can hold. */
+#define coh_product(out, err, ...)                                                       \
+  coh_product_of(out, sizeof((size_t[]){__VA_ARGS__}) / sizeof(size_t),                  \
+                 (const size_t[]){__VA_ARGS__}, err)
+int coh_product_of(size_t *out, size_t n, const size_t *factor, coh_error *err);
+
 /* A growing string; start with {0}, end with coh_text_free. `data` is always terminated
  * once something was added. Out of memory sets `failed` and later calls do nothing; check
  * it once with coh_text_check. */

@@ -34,3 +34,22 @@ int coh_alloc(void *out, size_t n, size_t size, coh_error *err) {
   memcpy(out, &memory, sizeof memory);
   return COH_OK;
 }
+
+/* In a floating number for the message, which needs no limit. */
+static int fail_product(size_t n, const size_t *factor, coh_error *err) {
+  double all = 1;
+  for (size_t i = 0; i < n; i++) all *= (double)factor[i];
+  return coh_fail(err, COH_ENOMEM, "out of memory: %.3g bytes asked for", all);
+}
+
+int coh_product_of(size_t *out, size_t n, const size_t *factor, coh_error *err) {
+  size_t all = 1;
+  bool empty = false, over = false;
+  for (size_t i = 0; i < n; i++) {
+    empty |= factor[i] == 0;
+    over |= __builtin_mul_overflow(all, factor[i], &all);
+  }
+  *out = empty ? 0 : all;
+  if (!empty && (over || all > PTRDIFF_MAX)) return fail_product(n, factor, err);
+  return COH_OK;
+}

@@ -35,8 +35,12 @@ int coh_normal_create(coh_objective *o, coh_normal *k, coh_error *err) {
   coh_trainer *t = o->t;
   coh_device *dev = t->dev;
   const coh_device_ops *ops = dev->ops;
-  size_t P = t->plan.P, O = t->plan.n_out, size = sizeof(double);
-  *k = (coh_normal){.o = o, .P = P, .chunk = ELEMENTS / (O * P)};
+  size_t P = t->plan.P, O = t->plan.n_out, size = sizeof(double), square;
+  *k = (coh_normal){.o = o, .P = P};
+  rc = coh_product(&square, err, O, P, size);
+  if (!rc) rc = coh_product(&square, err, P, P, size);
+  if (rc) return coh_explain(err, "the matrix of %zu parameters squared", P);
+  k->chunk = ELEMENTS / (O * P);
   if (k->chunk > MOST_SAMPLES) k->chunk = MOST_SAMPLES;
   if (k->chunk < 1) k->chunk = 1;
   size_t R = k->chunk * O;
@@ -46,7 +50,7 @@ int coh_normal_create(coh_objective *o, coh_normal *k, coh_error *err) {
   COH_TRY(ops->alloc(dev, R * t->plan.d_in * size, &k->x, err));
   COH_TRY(ops->alloc(dev, R * O * size, (void **)&k->dout, err));
   COH_TRY(ops->alloc(dev, R * P * size, (void **)&k->rows, err));
-  COH_TRY(ops->alloc(dev, P * P * size, (void **)&k->sum, err));
+  COH_TRY(ops->alloc(dev, square, (void **)&k->sum, err));
   COH_TRY(fill_constants(k, err));
 cleanup:
   return rc;

@@ -28,6 +28,22 @@ cleanup:
   return rc;
 }
 
+/* That of the largest arrays no size, in float64, wraps around: parameters of all members
+ * (also as a checkpoint has them), their activations, the batch, the data. */
+static int check_memory(const coh_trainer *t, coh_error *err) {
+  int rc;
+  size_t width = t->plan.d_in, bytes, n = t->train.host->n, size = sizeof(double);
+  size_t batch = t->spec.batch < n ? t->spec.batch : n;
+  for (size_t l = 0; l < t->plan.L; l++) width += 3 * t->plan.layer[l].out;
+  COH_TRY(coh_product(&bytes, err, t->N, t->plan.P, size));
+  COH_TRY(coh_product(&bytes, err, t->N, batch, width, size));
+  COH_TRY(coh_product(&bytes, err, n, t->plan.d_in, size));
+  COH_TRY(coh_product(&bytes, err, n, t->plan.n_out, size));
+  return COH_OK;
+cleanup:
+  return coh_explain(err, "%zu networks of %zu parameters", t->N, t->plan.P);
+}
+
 /* Device arrays of the optimiser and of the batch; only on ranks that hold members. */
 static int create_arrays(coh_trainer *t, coh_error *err) {
   int rc;
@@ -112,6 +128,7 @@ int coh_trainer_create(const coh_grid *grid, coh_device *dev, const coh_plan *pl
   coh_grid_rows(grid, batch, &from, &t->rows);
   if (t->rows < batch / (size_t)grid->n_replica + 1)
     t->rows = batch / (size_t)grid->n_replica + 1;
+  COH_TRY(check_memory(t, err));
   COH_TRY(create_members(t, err));
   if (t->count > 0) rc = create_ensemble(t, train, err);
   COH_TRY(coh_agree(grid->world, rc, err));
