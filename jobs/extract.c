@@ -262,6 +262,7 @@ static int extract(students *s, coh_error *err) {
                   .features = s->query};
   rc = open_clustering(s, folder, &x.worked, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
+  COH_TRY(run_stage(&s->run, "students", strrchr(folder, '/') + 1, err));
   COH_TRY(coh_alloc(&x.loss, x.N, sizeof *x.loss, err));
   COH_TRY(extraction_take(&x, s->trainer, &s->query, err));
   COH_TRY(student_measures(&x, &measures, err));

@@ -133,12 +133,26 @@ int run_put_row(run *r, const char *folder, const coh_measures *measures, double
   return coh_agree(r->job->grid.world, rc, err);
 }
 
+int run_stage(run *r, const char *trained, const char *name, coh_error *err) {
+  int rc = coh_format(r->stage, sizeof r->stage, err, "%s", name);
+  if (!rc && r->job->grid.rank == 0) {
+    bool news = coh_manifest_stage(r->manifest, trained, "done");
+    if (!coh_manifest_has(r->manifest, name, "done"))
+      news |= coh_manifest_stage(r->manifest, name, "running");
+    if (news) rc = coh_manifest_write(r->manifest, "done", err);
+  }
+  return coh_agree(r->job->grid.world, rc, err);
+}
+
 /* What the run's files say of its end; the job's own error matters more than one here. */
 static void tell_end(const run *r, int rc) {
   coh_error ignored;
   const char *status = rc == COH_OK ? "done" : rc == COH_ESTOP ? "stopped" : "failed";
-  if (r->worked || rc != COH_OK || !r->was_done)
-    coh_manifest_write(r->manifest, status, &ignored);
+  bool staged = r->stage[0] != '\0';
+  bool news = staged ? coh_manifest_stage(r->manifest, r->stage, status)
+                     : rc != COH_OK || !r->was_done;
+  if (r->worked || news)
+    coh_manifest_write(r->manifest, staged ? "done" : status, &ignored);
   if (rc == COH_OK || !r->open) return;
   coh_row row = row_of(r, r->folder, status);
   coh_runs_put(r->sweep, 1, &row, &ignored);

@@ -24,10 +24,11 @@ typedef struct run {
   char *inputs;          /* rank 0: text given to run_open */
   coh_run files;         /* rank 0: the lock */
   coh_manifest *manifest;
-  bool open;           /* run_open succeeded */
-  bool was_done;       /* rank 0: found with a manifest that says so */
-  coh_hash clustering; /* set by the job where one is made, as early as it is known */
-  bool worked;         /* set by the job: more than a finished run looked at again */
+  bool open;             /* run_open succeeded */
+  bool was_done;         /* rank 0: found with a manifest that says so */
+  coh_hash clustering;   /* set by the job where one is made, as early as it is known */
+  char stage[COH_LABEL]; /* what is done behind the finished training, see run_stage */
+  bool worked;           /* set by the job: more than a finished run looked at again */
 } run;
 
 /* Readable part of a run's folder name: what is trained on what. */
@@ -45,6 +46,10 @@ int run_open(job *, const char *inputs, bool wait, run *, coh_error *);
 /* The row of the finished run in runs.csv. Collective. */
 int run_put_row(run *, const char *folder, const coh_measures *, double seconds,
                 coh_error *);
+/* The training of the run is done and a further stage begins: from now on the manifest's
+ * status is "done", and how it ends is told of the stage. Rank 0's errors count;
+ * collective. */
+int run_stage(run *, const char *trained, const char *stage, coh_error *);
 /* Ends the manifest ("done", or "failed" / "stopped" by rc) unless nothing was done,
  * puts a row of that status where rc is no success, and unlocks. */
 void run_close(run *, int rc);

@@ -148,6 +148,15 @@ run 1 tests/configs/extract.ini experiment.results="$work/s" training.steps=200e
   extraction.finetune_lr=1e30
 check "... a clustering that fails leaves a row of its own" \
   [ "$rc $(rows "$work/s/extract")" = "1 done done failed" ]
+check "... and is told as such in the manifest" \
+  python - "$(manifest "$work/s/extract")" <<'PY'
+import json, sys
+
+m = json.load(open(sys.argv[1]))
+states = [s["status"] for name, s in m["stages"].items() if name.startswith("extraction-")]
+assert m["status"] == m["stages"]["students"]["status"] == "done", m
+assert sorted(states) == ["done", "done", "failed"], m
+PY
 printf 'hash,experiment.seed\n1,2,3\n' >"$work/s/extract/1-1/runs.csv"
 run 1 tests/configs/extract.ini experiment.results="$work/s" training.lr=0.5
 check "a damaged runs.csv is told before the training" \

@@ -310,6 +310,11 @@ void coh_manifest_destroy(coh_manifest *);
 /* Status "running" at the start; any other one also sets the time of the end. Rank 0
  * writes; on the other ranks this does nothing. */
 int coh_manifest_write(coh_manifest *, const char *status, coh_error *err);
+/* State of a part of the run ("students", "extraction-<hash10>"), written by the next
+ * coh_manifest_write; those of an earlier manifest of the same hash stay. True if it is
+ * another state than before. Rank 0 only. */
+bool coh_manifest_stage(coh_manifest *, const char *stage, const char *state);
+bool coh_manifest_has(const coh_manifest *, const char *stage, const char *state);
 /* True if the manifest at `path` can be read, is of this hash and has the status "done".
  */
 bool coh_manifest_is_done(const char *path, const coh_hash *hash);

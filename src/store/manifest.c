@@ -20,6 +20,7 @@ struct coh_manifest {
   coh_text hosts;
   char started[TIME];
   long long resumed;
+  json_t *stages; /* name -> {status, ended} */
 };
 
 /* ---- time and place -------------------------------------------------------------- */
@@ -77,6 +78,8 @@ static void read_old(coh_manifest *m) {
   if (hash && strcmp(hash, m->hash.hex) == 0 && started && strlen(started) < TIME) {
     memcpy(m->started, started, strlen(started) + 1);
     m->resumed = json_integer_value(resumed) + 1;
+    json_t *stages = json_object_get(old, "stages");
+    if (json_is_object(stages)) json_object_update(m->stages, stages);
   }
   json_decref(old);
 }
@@ -101,7 +104,9 @@ static int set_texts(coh_manifest *m, const char *path, const char *job,
   m->command = strdup(command);
   m->hash = *hash;
   now_text(m->started);
-  if (!m->job || !m->command) rc = coh_fail(err, COH_ENOMEM, "no memory for a manifest");
+  m->stages = json_object();
+  if (!m->job || !m->command || !m->stages)
+    rc = coh_fail(err, COH_ENOMEM, "no memory for a manifest");
 cleanup:
   return rc;
 }
@@ -131,7 +136,24 @@ void coh_manifest_destroy(coh_manifest *m) {
   free(m->host);
   free(m->command);
   free(m->job);
+  json_decref(m->stages);
   free(m);
+}
+
+bool coh_manifest_has(const coh_manifest *m, const char *stage, const char *state) {
+  json_t *had = json_object_get(json_object_get(m->stages, stage), "status");
+  return json_is_string(had) && strcmp(json_string_value(had), state) == 0;
+}
+
+bool coh_manifest_stage(coh_manifest *m, const char *stage, const char *state) {
+  char ended[TIME];
+  bool running = strcmp(state, "running") == 0;
+  if (coh_manifest_has(m, stage, state)) return false;
+  now_text(ended);
+  json_object_set_new(m->stages, stage,
+                      json_pack("{s:s, s:o}", "status", state, "ended",
+                                running ? json_null() : json_string(ended)));
+  return true;
 }
 
 const char *coh_manifest_hosts(const coh_manifest *m) {
@@ -172,12 +194,12 @@ static json_t *whole(const coh_manifest *m, const char *status) {
   char ended[TIME];
   now_text(ended);
   bool running = strcmp(status, "running") == 0;
-  return json_pack("{s:i, s:s, s:s, s:s, s:o, s:s, s:o, s:I, s:i, s:o, s:o}", "format",
-                   FORMAT, "job", m->job, "hash", m->hash.hex, "status", status,
+  return json_pack("{s:i, s:s, s:s, s:s, s:o, s:s, s:o, s:I, s:i, s:o, s:o, s:O}",
+                   "format", FORMAT, "job", m->job, "hash", m->hash.hex, "status", status,
                    "command", coh_json_text(m->command), "started", m->started, "ended",
                    running ? json_null() : json_string(ended), "resumed",
                    (json_int_t)m->resumed, "ranks", m->ranks, "hosts", hosts_object(m),
-                   "versions", versions());
+                   "versions", versions(), "stages", m->stages);
 }
 
 int coh_manifest_write(coh_manifest *m, const char *status, coh_error *err) {
