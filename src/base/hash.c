@@ -11,8 +11,11 @@ static int finish(blake2b_state *state, coh_hash *out, coh_error *err) {
   uint8_t digest[HASH_BYTES];
   if (blake2b_final(state, digest, HASH_BYTES) != 0)
     return coh_fail(err, COH_ELIB, "BLAKE2b: the hash could not be finished");
-  for (int i = 0; i < HASH_BYTES; i++)
-    snprintf(out->hex + 2 * i, 3, "%02x", (unsigned)digest[i]);
+  for (int i = 0; i < HASH_BYTES; i++) {
+    out->hex[2 * i] = "0123456789abcdef"[digest[i] >> 4];
+    out->hex[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
+  }
+  out->hex[2 * HASH_BYTES] = '\0';
   return COH_OK;
 }
 
