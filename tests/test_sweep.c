@@ -573,7 +573,7 @@ static void assert_round_trip(const char *path, size_t n, const char *const *set
   coh_error err = {0};
   coh_text text = {0}, twice = {0};
   coh_hash a, b;
-  char first[64], second[COH_PATH], absolute[COH_PATH + 64];
+  char first[64], second[COH_PATH], absolute[COH_PATH + 70];
   coh_config x, y;
   if (coh_sweep_load(path, n, set, &s, &err)) fail_msg("%s", err.text);
   coh_sweep_show(s, &text);
@@ -591,7 +591,7 @@ static void assert_round_trip(const char *path, size_t n, const char *const *set
   coh_config_path(&x, "model.h5", first, sizeof first, &err);
   coh_config_path(&y, "model.h5", second, sizeof second, &err);
   assert_non_null(getcwd(absolute, sizeof absolute));
-  snprintf(absolute + strlen(absolute), 64, "/%s", first);
+  snprintf(absolute + strlen(absolute), 70, "/%s", first);
   assert_string_equal(second, absolute);
   coh_text_free(&text);
   coh_text_free(&twice);
