@@ -91,14 +91,14 @@ static int deal(plan *p, coh_error *err) {
   for (size_t k = 0; k < p->n; k++) {
     plan_part *part = p->parts + k;
     coh_sub_batch(R, k + 1, p->n, &part->first, &part->count);
-    COH_TRY(plan_packs_make(p->sweep, part->first, part->count, &part->packs, err));
+    COH_TRY(packs_make(p->sweep, part->first, part->count, &part->packs, err));
   }
 cleanup:
   return rc;
 }
 
 static void release(plan *p) {
-  for (size_t k = 0; p->parts && k < p->n; k++) plan_packs_free(&p->parts[k].packs);
+  for (size_t k = 0; p->parts && k < p->n; k++) packs_free(&p->parts[k].packs);
   free(p->parts);
   coh_text_free(&p->basis);
   coh_sweep_destroy(p->sweep);

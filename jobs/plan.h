@@ -3,7 +3,7 @@
 #define COHORT_JOBS_PLAN_H
 
 #include "cohort/sweep.h"
-#include "plan_packs.h"
+#include "packs.h"
 
 /* `cohort plan CONFIG [--sub-batches n] [--list] [overrides]` */
 int command_plan(int argc, char **argv);
@@ -11,7 +11,7 @@ int command_plan(int argc, char **argv);
 /* One sub-batch, and what it will take on one core. */
 typedef struct plan_part {
   size_t first, count; /* runs */
-  plan_packs packs;
+  packs packs;
   size_t networks;
   double bytes;   /* of the largest pack with its data */
   double seconds; /* NAN: not known */
@@ -39,9 +39,9 @@ int plan_estimate(plan *, coh_error *);
 /* What the networks of a pack cost. */
 typedef struct plan_cost {
   size_t P; /* parameters of a network; 0: it could not be made out, as *why tells */
-  size_t members; /* networks of a run */
-  double samples; /* of the training set, NAN where only the data tell */
-  double work;    /* of the pack: parameters times samples that pass in training */
+  size_t networks; /* of the pack; runs of job = extract share their students */
+  double samples;  /* of the training set, NAN where only the data tell */
+  double work;     /* of the pack: parameters times samples that pass in training */
   double bytes;
 } plan_cost;
 plan_cost plan_cost_of(const coh_config *, size_t runs, coh_error *why);

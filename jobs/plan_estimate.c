@@ -60,10 +60,9 @@ static double passes_of(const coh_config *cfg, double samples) {
   return samples * epochs + (samples + (train ? 10000 : 0)) * evaluations / 3;
 }
 
-static double bytes_of(const coh_config *cfg, const coh_plan *p, const plan_cost *c,
-                       size_t runs) {
+static double bytes_of(const coh_config *cfg, const coh_plan *p, const plan_cost *c) {
   coh_dtype dtype = (coh_dtype)cfg->training.precision;
-  size_t together = runs * c->members;
+  size_t together = c->networks;
   double size = (double)coh_dtype_size(dtype);
   double momentum = cfg->training.momentum + cfg->training.nesterov_momentum;
   double moments = cfg->training.optimizer == COH_ADAM ? 2 : momentum > 0 ? 1 : 0;
@@ -73,7 +72,7 @@ static double bytes_of(const coh_config *cfg, const coh_plan *p, const plan_cost
         images_of(cfg->dataset.name) + 10000; /* read as a whole, and the test set */
   if (together > SIDE_BY_SIDE) together = SIDE_BY_SIDE;
   return program_bytes + samples * ((double)p->d_in + 1) * size +
-         (double)runs * (double)c->members * (double)p->P * size * (2 + moments) +
+         (double)c->networks * (double)p->P * size * (2 + moments) +
          (double)coh_workspace_bytes(p, dtype, together, (size_t)cfg->training.batch_size,
                                      true);
 }
@@ -81,16 +80,17 @@ static double bytes_of(const coh_config *cfg, const coh_plan *p, const plan_cost
 plan_cost plan_cost_of(const coh_config *cfg, size_t runs, coh_error *why) {
   coh_plan p;
   size_t members = 0;
-  plan_cost c = {.samples = (double)NAN, .members = 1};
+  plan_cost c = {.samples = (double)NAN, .networks = runs};
   bool train = cfg->experiment.job == COH_JOB_TRAIN;
   if (coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, train ? 10 : 0, &p,
                      &members, why) != COH_OK)
     return c;
   c.P = p.P;
-  c.members = members ? members : train ? (size_t)cfg->experiment.members : 1;
+  if (members == 0) members = train ? (size_t)cfg->experiment.members : 1;
+  c.networks = train ? runs * members : members;
   c.samples = samples_of(cfg, p.d_in);
-  c.work = (double)runs * (double)c.members * (double)c.P * passes_of(cfg, c.samples);
-  c.bytes = bytes_of(cfg, &p, &c, runs);
+  c.work = (double)c.networks * (double)c.P * passes_of(cfg, c.samples);
+  c.bytes = bytes_of(cfg, &p, &c);
   return c;
 }
 
@@ -117,14 +117,14 @@ static void name_shape(const coh_config *cfg, size_t together, char *out, size_t
 }
 
 /* Networks that pass side by side: those of one data order. */
-static size_t together_of(const plan *p, const coh_config *cfg, size_t runs,
-                          size_t members) {
+static size_t together_of(const plan *p, const coh_config *cfg, size_t networks) {
   size_t streams = 1;
   for (size_t a = 0; a < coh_sweep_axes(p->sweep); a++)
     if (coh_sweep_param(p->sweep, a)->scope == COH_SCOPE_SEED)
       streams = coh_sweep_values(p->sweep, a);
-  if (cfg->training.data_order_seed >= 0) streams = 1;
-  size_t n = members * ((runs + streams - 1) / streams);
+  if (cfg->training.data_order_seed >= 0 || cfg->experiment.job != COH_JOB_TRAIN)
+    streams = 1;
+  size_t n = (networks + streams - 1) / streams;
   return n < SIDE_BY_SIDE ? n : SIDE_BY_SIDE;
 }
 
@@ -170,8 +170,7 @@ static void measure_shapes(const plan *p, shapes *s) {
 /* ---- parts ---------------------------------------------------------------------------
  */
 
-typedef void (*visitor)(plan *, plan_part *, const coh_config *, const plan_pack *,
-                        shapes *);
+typedef void (*visitor)(plan *, plan_part *, const coh_config *, const pack *, shapes *);
 
 /* Packs of which some run is valid, with the configuration of the first such run. */
 static void visit(plan *p, shapes *s, visitor what) {
@@ -179,39 +178,39 @@ static void visit(plan *p, shapes *s, visitor what) {
   coh_error ignored;
   for (size_t k = 0; k < p->n; k++)
     for (size_t i = 0; i < p->parts[k].packs.n; i++) {
-      const plan_pack *pack = p->parts[k].packs.item + i;
+      const pack *one = p->parts[k].packs.item + i;
       size_t j = 0;
-      while (j < pack->n && coh_sweep_config(p->sweep, pack->run[j], &cfg, &ignored)) j++;
-      if (j < pack->n) what(p, p->parts + k, &cfg, pack, s);
+      while (j < one->n && coh_sweep_config(p->sweep, one->run[j], &cfg, &ignored)) j++;
+      if (j < one->n) what(p, p->parts + k, &cfg, one, s);
     }
 }
 
-static void collect(plan *p, plan_part *part, const coh_config *cfg,
-                    const plan_pack *pack, shapes *s) {
+static void collect(plan *p, plan_part *part, const coh_config *cfg, const pack *one,
+                    shapes *s) {
   char key[192];
   coh_error ignored;
-  plan_cost c = plan_cost_of(cfg, pack->n, &ignored);
+  plan_cost c = plan_cost_of(cfg, one->n, &ignored);
   (void)part;
   if (c.P == 0) return;
-  size_t together = together_of(p, cfg, pack->n, c.members);
+  size_t together = together_of(p, cfg, c.networks);
   name_shape(cfg, together, key, sizeof key);
-  add_shape(s, key, c.work, pack->run[0], together);
+  add_shape(s, key, c.work, one->run[0], together);
 }
 
-static void add_up(plan *p, plan_part *part, const coh_config *cfg, const plan_pack *pack,
+static void add_up(plan *p, plan_part *part, const coh_config *cfg, const pack *one,
                    shapes *s) {
   char key[192];
   coh_error why;
-  plan_cost c = plan_cost_of(cfg, pack->n, &why);
+  plan_cost c = plan_cost_of(cfg, one->n, &why);
   if (c.P == 0) {
     if (p->wrong == 0)
-      coh_fail(&p->first, COH_EUSAGE, "%s: run %zu: %s", p->path, pack->run[0], why.text);
-    p->wrong += pack->n;
+      coh_fail(&p->first, COH_EUSAGE, "%s: run %zu: %s", p->path, one->run[0], why.text);
+    p->wrong += one->n;
     return;
   }
-  name_shape(cfg, together_of(p, cfg, pack->n, c.members), key, sizeof key);
+  name_shape(cfg, together_of(p, cfg, c.networks), key, sizeof key);
   const shape *found = find_shape(s, key);
-  part->networks += pack->n * c.members;
+  part->networks += c.networks;
   part->seconds += c.work / (found && found->rate > 0 ? found->rate : s->rate);
   if (c.bytes > part->bytes) part->bytes = c.bytes;
 }

@@ -117,9 +117,9 @@ static void print_axes(const plan *p, coh_text *out) {
  */
 
 static void print_row(const char *name, const char *runs, const plan_part *t,
-                      size_t packs, coh_text *out) {
+                      size_t n_packs, coh_text *out) {
   char bytes[32], seconds[32];
-  coh_text_add(out, "  %13s  %17s  %8zu  %8zu  %9s  %9s\n", name, runs, packs,
+  coh_text_add(out, "  %13s  %17s  %8zu  %8zu  %9s  %9s\n", name, runs, n_packs,
                t->networks, memory(t->bytes, bytes), duration(t->seconds, seconds));
 }
 
@@ -139,17 +139,17 @@ static void print_part(const plan *p, size_t k, coh_text *out) {
 static void print_sum(const plan *p, coh_text *out) {
   char runs[32];
   plan_part sum = {0};
-  size_t packs = 0;
+  size_t n_packs = 0;
   for (size_t k = 0; k < p->n; k++) {
     const plan_part *t = p->parts + k;
-    packs += t->packs.n;
+    n_packs += t->packs.n;
     sum.networks += t->networks;
     sum.seconds += t->seconds;
     if (t->bytes > sum.bytes) sum.bytes = t->bytes;
   }
   snprintf(runs, sizeof runs, "%zu run%s", coh_sweep_count(p->sweep),
            plural(coh_sweep_count(p->sweep)));
-  print_row("all", runs, &sum, packs, out);
+  print_row("all", runs, &sum, n_packs, out);
 }
 
 static void print_parts(const plan *p, coh_text *out) {
@@ -174,21 +174,19 @@ static void print_parts(const plan *p, coh_text *out) {
 }
 
 static void print_packs(const plan *p, coh_text *out) {
-  const plan_packs *packs = &p->parts[0].packs;
+  const packs *all = &p->parts[0].packs;
   coh_config cfg;
   coh_error ignored;
   coh_text_add(out, "\npacks%s, runs that train as one ensemble:\n",
                p->n > 1 ? " of the first sub-batch" : "");
   coh_text_add(out, "  %8s  %8s  %10s  name\n", "runs", "networks", "parameters");
-  for (size_t i = 0; i < packs->n && i < SHOWN_PACKS; i++) {
-    const plan_pack *pack = packs->item + i;
-    (void)coh_sweep_config(p->sweep, pack->run[0], &cfg, &ignored);
-    plan_cost c = plan_cost_of(&cfg, pack->n, &ignored);
-    coh_text_add(out, "  %8zu  %8zu  %10zu  %s\n", pack->n, pack->n * c.members, c.P,
-                 pack->name);
+  for (size_t i = 0; i < all->n && i < SHOWN_PACKS; i++) {
+    const pack *one = all->item + i;
+    (void)coh_sweep_config(p->sweep, one->run[0], &cfg, &ignored);
+    plan_cost c = plan_cost_of(&cfg, one->n, &ignored);
+    coh_text_add(out, "  %8zu  %8zu  %10zu  %s\n", one->n, c.networks, c.P, one->name);
   }
-  if (packs->n > SHOWN_PACKS)
-    coh_text_add(out, "  and %zu more\n", packs->n - SHOWN_PACKS);
+  if (all->n > SHOWN_PACKS) coh_text_add(out, "  and %zu more\n", all->n - SHOWN_PACKS);
 }
 
 /* ---- runs
@@ -296,6 +294,10 @@ static void print_commands(const plan *p, coh_text *out) {
   coh_text_add(out, "\nto run it:\n  mpirun -n 2 cohort run");
   add_word(p->path, out);
   add_words(p, out);
+  coh_text_add(out, "  cohort submit");
+  add_word(p->path, out);
+  coh_text_add(out, " --sub-batches %zu", p->n);
+  add_words(p, out);
   coh_text_add(out, "  sbatch --array=1-%zu slurm/sweep.sbatch", p->n);
   add_word(p->path, out);
   add_words(p, out);
@@ -326,16 +328,16 @@ static void list_head(const coh_sweep *s, coh_text *out) {
 static int list_part(const plan *p, size_t k, coh_text *out, coh_error *err) {
   int rc;
   const plan_part *t = p->parts + k;
-  const char **pack = NULL; /* [count] name of each run's pack */
-  COH_TRY(coh_alloc(&pack, t->count, sizeof *pack, err));
+  const char **name = NULL; /* [count] of each run's pack */
+  COH_TRY(coh_alloc(&name, t->count, sizeof *name, err));
   for (size_t i = 0; i < t->packs.n; i++)
     for (size_t j = 0; j < t->packs.item[i].n; j++)
-      pack[t->packs.item[i].run[j] - t->first] = t->packs.item[i].name;
+      name[t->packs.item[i].run[j] - t->first] = t->packs.item[i].name;
   for (size_t i = t->first; i < t->first + t->count; i++) {
     coh_hash id;
     COH_TRY(coh_sweep_id(p->sweep, i, &id, err));
     coh_text_add(out, "%zu,%zu-%zu,", i, k + 1, p->n);
-    coh_csv_cell(out, pack[i - t->first]);
+    coh_csv_cell(out, name[i - t->first]);
     for (size_t a = 0; a < coh_sweep_axes(p->sweep); a++) {
       coh_text_addn(out, ",", 1);
       coh_csv_cell(out, coh_sweep_value(p->sweep, i, a));
@@ -346,7 +348,7 @@ static int list_part(const plan *p, size_t k, coh_text *out, coh_error *err) {
     out->len = 0;
   }
 cleanup:
-  free(pack);
+  free(name);
   return rc;
 }
 

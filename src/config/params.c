@@ -354,7 +354,8 @@ bool coh_section_exists(const char *name) {
 
 const coh_param *coh_param_find(const char *section, const char *key) {
   for (size_t i = 0; i < sizeof params / sizeof *params; i++)
-    if (strcmp(params[i].section, section) == 0 && strcmp(params[i].key, key) == 0)
+    if (params[i].key[0] == key[0] && strcmp(params[i].key, key) == 0 &&
+        strcmp(params[i].section, section) == 0)
       return params + i;
   return NULL;
 }
