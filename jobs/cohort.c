@@ -10,9 +10,11 @@
 #include "batch.h"
 #include "doctor.h"
 #include "job.h"
+#include "merge.h"
 #include "plan.h"
 #include "slurm.h"
 #include "start.h"
+#include "status.h"
 #include "submit.h"
 
 /* ---- signals
@@ -304,6 +306,11 @@ static const command commands[] = {
      "every parameter resolved, the hashes, the folder", command_show},
     {"plan", "CONFIG.ini [--sub-batches n] [--list] [section.key=value ...]",
      "what a sweep is, before it runs: runs, packs, memory, time, files", command_plan},
+    {"status", "RESULTS/NAME | CONFIG.ini [--list]",
+     "how far a sweep is: done, running, failed, missing, and how to run the rest",
+     command_status},
+    {"merge", "RESULTS/NAME... [-o OUT] [--copy]",
+     "one runs.csv and runs.h5 of a sweep from its sub-batches", command_merge},
     {"help", "[SECTION]", "this text, or the parameters of a section", command_help},
     {"fetch", "NAME [URL]", "get a data set: mnist, fashion_mnist, cifar10",
      command_fetch},

@@ -169,6 +169,13 @@ int coh_pack_write(const char *folder, const coh_pack *, coh_error *err);
 int coh_pack_read(const char *folder, coh_pack *out, coh_error *err);
 void coh_pack_free(coh_pack *); /* leaves it empty; NULL accepted */
 
+/* COH_EDATA if the runs.csv in the folder is not the one that the pack was published
+ * with. */
+int coh_pack_check(const char *folder, const coh_pack *, coh_error *err);
+/* False for names below packs/ that are none of a pack: ".x", and "x.damaged", to which
+ * one that could not be read was renamed. */
+bool coh_pack_name(const char *name);
+
 /* Makes <sub_batch>/work/<name>.a<attempt> and writes its path to out [COH_PATH]. Made
  * new, it holds what the highest earlier attempt left there that a restart needs:
  * checkpoint*.h5, finish.*.h5, metrics.csv (hard links, or copies), so that from now on a

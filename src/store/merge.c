@@ -50,7 +50,8 @@ static int add_sub_batch(merger *m, const char *path, coh_error *err) {
   coh_names names = {0};
   COH_TRY(coh_format(packs, sizeof packs, err, "%s/packs", path));
   COH_TRY(coh_names_read(packs, &names, err));
-  for (size_t i = 0; i < names.n; i++) COH_TRY(add_pack(m, path, names.name[i], err));
+  for (size_t i = 0; i < names.n; i++)
+    if (coh_pack_name(names.name[i])) COH_TRY(add_pack(m, path, names.name[i], err));
 cleanup:
   coh_names_free(&names);
   return rc;

@@ -210,6 +210,23 @@ cleanup:
   return rc;
 }
 
+int coh_pack_check(const char *folder, const coh_pack *pack, coh_error *err) {
+  coh_hash is;
+  int rc = hash_table(folder, &is, err);
+  if (!rc && strcmp(pack->table, is.hex) != 0)
+    rc = coh_fail(err, COH_EDATA, "%s/runs.csv: %s", folder,
+                  *is.hex ? "truncated or changed since it was published: its checksum "
+                            "is another"
+                          : "it is gone");
+  return rc;
+}
+
+bool coh_pack_name(const char *name) {
+  static const char aside[] = ".damaged";
+  size_t n = strlen(name), m = sizeof aside - 1;
+  return *name != '.' && !(n > m && strcmp(name + n - m, aside) == 0);
+}
+
 void coh_pack_free(coh_pack *pack) {
   if (!pack) return;
   /* [n] may hold what was half read */

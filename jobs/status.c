@@ -1,0 +1,429 @@
+/* status.c - `cohort status`: how far a sweep is, from its files alone. What packs say is
+ * so; who works on the others is told by the attempts, whose files are touched at least
+ * once a minute. */
+#include "status.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "results.h"
+
+static const char usage[] =
+    "usage: cohort status RESULTS/NAME | CONFIG.ini [--list] [section.key=value ...]";
+
+static const double stale_after = 180; /* seconds without a heartbeat */
+
+enum { MOST_RANGES = 12, MOST_LINES = 20, MOST_ERRORS = 5 };
+
+/* One sub-batch as it is found. */
+typedef struct part {
+  coh_sub_folder is;
+  size_t first, count, done; /* runs */
+  coh_attempt attempt;       /* the latest; number 0: none */
+  double age;                /* of its heartbeat */
+  bool running, stale;
+} part;
+
+typedef struct overview {
+  results of;
+  size_t *by_id; /* runs in order of their identities; NULL as long as not needed */
+  char *state;   /* [runs] */
+  size_t *where; /* [runs] the part that says so; SIZE_MAX: none */
+  char **error;  /* [runs] why it failed; NULL: it did not; owned */
+  size_t n_part, n_damaged;
+  part *parts;
+} overview;
+
+/* ---- packs: what is done ------------------------------------------------------------
+ */
+
+static int compare_ids(const void *a, const void *b, void *ctx) {
+  const coh_hash *id = ctx;
+  return strcmp(id[*(const size_t *)a].hex, id[*(const size_t *)b].hex);
+}
+
+static int sort_ids(overview *o, coh_error *err) {
+  size_t R = o->of.runs;
+  int rc = coh_alloc(&o->by_id, R, sizeof *o->by_id, err);
+  for (size_t i = 0; i < R && rc == COH_OK; i++) o->by_id[i] = i;
+  if (rc == COH_OK) qsort_r(o->by_id, R, sizeof *o->by_id, compare_ids, o->of.id);
+  return rc;
+}
+
+/* Place of a run of a pack in this sweep, SIZE_MAX if it has none. Most often the pack
+ * knows it. */
+static int find_run(overview *o, const coh_pack_run *r, size_t *out, coh_error *err) {
+  const coh_hash *id = o->of.id;
+  *out = r->index;
+  if (r->index < o->of.runs && strcmp(id[r->index].hex, r->run_id) == 0) return COH_OK;
+  int rc = o->by_id ? COH_OK : sort_ids(o, err);
+  size_t low = 0, high = o->of.runs;
+  while (rc == COH_OK && low < high) {
+    size_t middle = low + (high - low) / 2;
+    int sign = strcmp(id[o->by_id[middle]].hex, r->run_id);
+    if (sign == 0) {
+      *out = o->by_id[middle];
+      return COH_OK;
+    }
+    *(sign < 0 ? &low : &high) = sign < 0 ? middle + 1 : middle;
+  }
+  *out = SIZE_MAX;
+  return rc;
+}
+
+static int note_run(overview *o, size_t p, const coh_pack_run *r, coh_error *err) {
+  size_t i;
+  int rc = find_run(o, r, &i, err);
+  if (rc != COH_OK || i == SIZE_MAX || o->state[i] == RUN_IS_DONE) return rc;
+  bool done = strcmp(r->status, "done") == 0;
+  o->state[i] = done ? RUN_IS_DONE : RUN_HAS_FAILED;
+  o->where[i] = p;
+  free(o->error[i]);
+  o->error[i] = NULL;
+  if (done || !r->error || (o->error[i] = strdup(r->error))) return COH_OK;
+  return coh_fail(err, COH_ENOMEM, "no memory for the errors of failed runs");
+}
+
+/* A pack that cannot be read has no runs. */
+static int note_pack(overview *o, size_t p, const char *folder, coh_error *err) {
+  coh_pack pack = {0};
+  int rc = coh_pack_read(folder, &pack, err);
+  if (rc == COH_EDATA || rc == COH_EIO) {
+    fprintf(stderr, "warning: %s\n", err->text);
+    o->n_damaged++;
+    return COH_OK;
+  }
+  for (size_t i = 0; i < pack.n && rc == COH_OK; i++)
+    rc = note_run(o, p, pack.run + i, err);
+  coh_pack_free(&pack);
+  return rc;
+}
+
+static int note_packs(overview *o, size_t p, coh_error *err) {
+  int rc = COH_OK;
+  char folder[COH_PATH], path[COH_PATH];
+  DIR *d = NULL;
+  COH_TRY(coh_format(folder, sizeof folder, err, "%s/%s/packs", o->of.folder,
+                     o->parts[p].is.name));
+  d = opendir(folder);
+  for (struct dirent *e; d && (e = readdir(d));) {
+    if (!coh_pack_name(e->d_name)) continue;
+    COH_TRY(coh_format(path, sizeof path, err, "%s/%s", folder, e->d_name));
+    COH_TRY(note_pack(o, p, path, err));
+  }
+cleanup:
+  if (d) closedir(d);
+  return rc;
+}
+
+/* ---- attempts: who works ------------------------------------------------------------
+ */
+
+static void warn(void *ctx, coh_level level, const char *text) {
+  (void)ctx, (void)level;
+  fprintf(stderr, "warning: %s\n", text);
+}
+
+static int note_attempt(overview *o, part *p, coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  const coh_sink sink = {warn, NULL};
+  COH_TRY(coh_format(path, sizeof path, err, "%s/%s", o->of.folder, p->is.name));
+  COH_TRY(coh_attempt_last(path, &sink, &p->attempt, &p->age, err));
+  bool open = p->attempt.number && strcmp(p->attempt.status, "running") == 0;
+  p->running = open && p->age < stale_after;
+  p->stale = open && !p->running;
+cleanup:
+  return rc;
+}
+
+/* The runs of a sub-batch that no pack has are as it is. */
+static void note_work(overview *o, size_t at) {
+  part *p = o->parts + at;
+  for (size_t i = p->first; i < p->first + p->count; i++) {
+    char *s = o->state + i;
+    if (*s == RUN_IS_DONE) p->done++;
+    if (p->running && (*s == RUN_IS_MISSING || *s == RUN_IS_STALE))
+      *s = RUN_IS_RUNNING;
+    else if (p->stale && *s == RUN_IS_MISSING)
+      *s = RUN_IS_STALE;
+    else
+      continue;
+    o->where[i] = at;
+  }
+}
+
+static int read_parts(overview *o, coh_error *err) {
+  int rc;
+  coh_sub_folder *sub = NULL;
+  COH_TRY(coh_sub_folders(o->of.folder, &sub, &o->n_part, err));
+  COH_TRY(coh_alloc(&o->parts, o->n_part, sizeof *o->parts, err));
+  for (size_t i = 0; i < o->n_part; i++) {
+    part *p = o->parts + i;
+    p->is = sub[i];
+    coh_sub_batch(o->of.runs, p->is.k, p->is.n, &p->first, &p->count);
+    COH_TRY(note_attempt(o, p, err));
+    COH_TRY(note_packs(o, i, err));
+  }
+  for (size_t i = 0; i < o->n_part; i++) note_work(o, i);
+cleanup:
+  free(sub);
+  return rc;
+}
+
+static int look(overview *o, coh_error *err) {
+  int rc;
+  size_t R = o->of.runs;
+  COH_TRY(coh_alloc(&o->state, R, 1, err));
+  COH_TRY(coh_alloc(&o->where, R, sizeof *o->where, err));
+  COH_TRY(coh_alloc(&o->error, R, sizeof *o->error, err));
+  memset(o->state, RUN_IS_MISSING, R);
+  for (size_t i = 0; i < R; i++) o->where[i] = SIZE_MAX;
+  rc = read_parts(o, err);
+cleanup:
+  return rc;
+}
+
+static void release(overview *o) {
+  for (size_t i = 0; o->error && i < o->of.runs; i++) free(o->error[i]);
+  free(o->parts);
+  free(o->error);
+  free(o->where);
+  free(o->state);
+  free(o->by_id);
+  results_close(&o->of);
+}
+
+/* ---- text ---------------------------------------------------------------------------
+ */
+
+/* "40 s", "12 min", "3.5 h", "2.1 d". */
+static void add_age(double s, coh_text *out) {
+  if (s < 120)
+    coh_text_add(out, "%.0f s", s);
+  else if (s < 7200)
+    coh_text_add(out, "%.0f min", s / 60);
+  else if (s < 172800)
+    coh_text_add(out, "%.1f h", s / 3600);
+  else
+    coh_text_add(out, "%.1f d", s / 86400);
+}
+
+static const char *word_of(char state) {
+  switch (state) {
+  case RUN_IS_DONE:
+    return "done";
+  case RUN_HAS_FAILED:
+    return "failed";
+  case RUN_IS_RUNNING:
+    return "running";
+  case RUN_IS_STALE:
+    return "stale";
+  default:
+    return "missing";
+  }
+}
+
+static void add_counts(const overview *o, coh_text *out) {
+  static const char kinds[] = {RUN_IS_DONE, RUN_IS_RUNNING, RUN_IS_STALE, RUN_HAS_FAILED,
+                               RUN_IS_MISSING};
+  size_t R = o->of.runs;
+  coh_text_add(out, "%s: sweep %.*s of %zu run%s\n", o->of.folder, COH_HASH_SHOWN,
+               o->of.hash.hex, R, R == 1 ? "" : "s");
+  for (size_t i = 0; i < sizeof kinds; i++) {
+    size_t n = results_count(o->state, R, kinds[i]);
+    if (n == 0) continue;
+    coh_text_add(out, "  %-9s %6zu  ", word_of(kinds[i]), n);
+    results_ranges(o->state, R, kinds[i], MOST_RANGES, out);
+    coh_text_add(out, "\n");
+  }
+}
+
+static void add_errors(const overview *o, coh_text *out) {
+  size_t told = 0;
+  for (size_t i = 0; i < o->of.runs && told < MOST_ERRORS; i++)
+    if (o->error[i]) {
+      coh_text_add(out, "%s  %6zu  %.200s\n", told ? "" : "failed:\n", i, o->error[i]);
+      told++;
+    }
+}
+
+/* Seconds since the newest checkpoint below work/ of this attempt; negative: none. */
+static double checkpoint_age(const overview *o, const part *p) {
+  char work[COH_PATH], file[COH_PATH], end[32];
+  coh_error ignored;
+  struct stat st;
+  time_t newest = 0;
+  if (coh_format(work, sizeof work, &ignored, "%s/%s/work", o->of.folder, p->is.name))
+    return -1;
+  snprintf(end, sizeof end, ".a%llu", (unsigned long long)p->attempt.number);
+  DIR *d = opendir(work);
+  for (struct dirent *e; d && (e = readdir(d));) {
+    const char *dot = strrchr(e->d_name, '.');
+    if (!dot || strcmp(dot, end) != 0) continue;
+    if (coh_format(file, sizeof file, &ignored, "%s/%s/checkpoint.h5", work, e->d_name))
+      continue;
+    if (stat(file, &st) == 0 && st.st_mtime > newest) newest = st.st_mtime;
+  }
+  if (d) closedir(d);
+  return newest ? difftime(time(NULL), newest) : -1;
+}
+
+static void add_attempt(const overview *o, const part *p, coh_text *out) {
+  const coh_attempt *a = &p->attempt;
+  if (a->number == 0) {
+    coh_text_add(out, "never started");
+    return;
+  }
+  coh_text_add(out, "%s", p->stale ? "stale" : a->status);
+  if (p->running || p->stale) {
+    coh_text_add(out, ", last heartbeat ");
+    add_age(p->age, out);
+    coh_text_add(out, " ago");
+  }
+  coh_text_add(out, ", on %s", a->host);
+  if (*a->slurm_job) coh_text_add(out, ", job %s", a->slurm_job);
+  if (a->number > 1) coh_text_add(out, ", attempt %llu", (unsigned long long)a->number);
+  double checkpoint = p->running ? checkpoint_age(o, p) : -1;
+  if (checkpoint >= 0) {
+    coh_text_add(out, ", checkpoint ");
+    add_age(checkpoint, out);
+    coh_text_add(out, " ago");
+  }
+}
+
+/* Sub-batches that have begun and are not complete. */
+static void add_parts(const overview *o, coh_text *out) {
+  size_t told = 0, complete = 0;
+  for (size_t i = 0; i < o->n_part; i++)
+    complete += o->parts[i].done == o->parts[i].count;
+  if (o->n_part)
+    coh_text_add(out, "sub-batches: %zu begun, %zu of them complete\n", o->n_part,
+                 complete);
+  for (size_t i = 0; i < o->n_part; i++) {
+    const part *p = o->parts + i;
+    if (p->done == p->count) continue;
+    if (told++ == MOST_LINES) {
+      coh_text_add(out, "  ... and %zu more (--list tells all runs)\n",
+                   o->n_part - complete - MOST_LINES);
+      return;
+    }
+    coh_text_add(out, "  %-9s %zu/%zu done, ", p->is.name, p->done, p->count);
+    add_attempt(o, p, out);
+    coh_text_add(out, "\n");
+  }
+}
+
+static int show(const overview *o, coh_error *err) {
+  int rc;
+  size_t n;
+  coh_text text = {0};
+  add_counts(o, &text);
+  add_parts(o, &text);
+  add_errors(o, &text);
+  COH_TRY(results_division(o->of.folder, &n, err));
+  COH_TRY(results_rerun(&o->of, o->state, n, &text, err));
+  fputs(text.data, stdout);
+cleanup:
+  coh_text_free(&text);
+  return rc;
+}
+
+/* ---- the list -----------------------------------------------------------------------
+ */
+
+static void list_run(const overview *o, size_t i, coh_text *line) {
+  const part *p = o->where[i] == SIZE_MAX ? NULL : o->parts + o->where[i];
+  bool active = o->state[i] == RUN_IS_RUNNING || o->state[i] == RUN_IS_STALE;
+  coh_text_add(line, "%zu,%s,%s,%s,", i, o->of.id[i].hex, word_of(o->state[i]),
+               p ? p->is.name : "");
+  if (p && active)
+    coh_text_add(line, "%s,%s,%.0f,", p->attempt.host, p->attempt.slurm_job, p->age);
+  else
+    coh_text_add(line, ",,,");
+  if (o->error[i]) coh_csv_cell(line, o->error[i]);
+  coh_text_add(line, "\n");
+}
+
+static int list(const overview *o, coh_error *err) {
+  int rc = COH_OK;
+  coh_text line = {0};
+  puts("run,run_id,status,sub_batch,host,slurm_job,heartbeat_s,error");
+  for (size_t i = 0; i < o->of.runs; i++) {
+    line.len = 0;
+    list_run(o, i, &line);
+    COH_TRY(coh_text_check(&line, err));
+    fputs(line.data, stdout);
+  }
+cleanup:
+  coh_text_free(&line);
+  return rc;
+}
+
+/* ---- the command --------------------------------------------------------------------
+ */
+
+/* The folder may have been begun with another file than the one that was given. */
+static void check_same(const overview *o) {
+  char path[COH_PATH];
+  coh_error ignored;
+  results there = {0};
+  if (coh_format(path, sizeof path, &ignored, "%s/sweep.ini", o->of.folder) ||
+      !coh_file_exists(path) || results_open(o->of.folder, 0, NULL, &there, &ignored))
+    return;
+  if (strcmp(there.hash.hex, o->of.hash.hex) != 0)
+    fprintf(stderr,
+            "warning: %s is of another sweep (%.*s) than %s: runs that both have count\n",
+            path, COH_HASH_SHOWN, there.hash.hex, o->of.config);
+  results_close(&there);
+}
+
+static int read_arguments(int argc, char **argv, const char **path, bool *listed,
+                          size_t *n_set, const char **set, coh_error *err) {
+  for (int i = 2; i < argc; i++) {
+    if (strcmp(argv[i], "--list") == 0)
+      *listed = true;
+    else if (argv[i][0] == '-')
+      return coh_fail(err, COH_EUSAGE, "status: no option \"%.60s\"; %s", argv[i], usage);
+    else if (!*path)
+      *path = argv[i];
+    else
+      set[(*n_set)++] = argv[i];
+  }
+  return *path ? COH_OK : coh_fail(err, COH_EUSAGE, "%s", usage);
+}
+
+static int status(int argc, char **argv, coh_error *err) {
+  int rc;
+  bool listed = false;
+  size_t n_set = 0;
+  const char *path = NULL, **set = NULL;
+  overview o = {0};
+  COH_TRY(coh_alloc(&set, (size_t)argc, sizeof *set, err));
+  COH_TRY(read_arguments(argc, argv, &path, &listed, &n_set, set, err));
+  COH_TRY(results_open(path, n_set, set, &o.of, err));
+  check_same(&o);
+  COH_TRY(look(&o, err));
+  COH_TRY(listed ? list(&o, err) : show(&o, err));
+  if (fflush(stdout) != 0 || ferror(stdout))
+    rc = coh_fail_errno(err, "cannot write to standard output");
+cleanup:
+  release(&o);
+  free(set);
+  return rc;
+}
+
+int command_status(int argc, char **argv) {
+  coh_error err = {0};
+  if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+    puts(usage);
+    return 0;
+  }
+  int rc = status(argc, argv, &err);
+  if (rc != COH_OK) fprintf(stderr, "cohort: %s\n", err.text);
+  return coh_exit_status(rc);
+}
