@@ -150,7 +150,8 @@ static int mark_pack(batch *b, const char *folder, const known_id *ids, coh_erro
   coh_pack p = {0};
   char aside[COH_PATH];
   coh_error damage;
-  if (coh_pack_read(folder, &p, &damage)) {
+  if (coh_pack_read(folder, &p, &damage) || coh_pack_check(folder, &p, &damage)) {
+    coh_pack_free(&p);
     coh_say(&b->job->sink, COH_WARN, "%s; its runs are run again", damage.text);
     rc = coh_format(aside, sizeof aside, err, "%s.damaged", folder);
     if (!rc && rename(folder, aside) != 0)

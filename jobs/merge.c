@@ -159,20 +159,24 @@ static void add_kind(const char *what, const results *of, const char *state, cha
 static int tell(const results *of, const char *out, const coh_merge_result *m,
                 coh_error *err) {
   int rc = COH_OK;
+  char *state = m->state;
   size_t n;
   char h5[COH_PATH];
   coh_text text = {0};
+  COH_TRY(results_mark_active(of, state, err));
   COH_TRY(coh_format(h5, sizeof h5, err, "%s/runs.h5", out));
   coh_text_add(&text, "%s/runs.csv%s: %zu of %zu runs done\n", out,
                coh_file_exists(h5) ? ", runs.h5" : "", m->done, of->runs);
-  add_kind("conflict", of, m->state, RUN_IN_CONFLICT, &text);
-  add_kind("failed", of, m->state, RUN_HAS_FAILED, &text);
-  add_kind("missing", of, m->state, RUN_IS_MISSING, &text);
+  add_kind("conflict", of, state, RUN_IN_CONFLICT, &text);
+  add_kind("failed", of, state, RUN_HAS_FAILED, &text);
+  add_kind("running", of, state, RUN_IS_RUNNING, &text);
+  add_kind("queued", of, state, RUN_IS_QUEUED, &text);
+  add_kind("missing", of, state, RUN_IS_MISSING, &text);
   if (m->doubled)
     coh_text_add(&text, "  %zu results were there more than once, and the same\n",
                  m->doubled);
   COH_TRY(results_division(of->folder, &n, err));
-  COH_TRY(results_rerun(of, m->state, n, &text, err));
+  COH_TRY(results_rerun(of, state, n, &text, err));
   fputs(text.data, stdout);
   if (fflush(stdout) != 0) rc = coh_fail_errno(err, "cannot write to standard output");
 cleanup:

@@ -2,6 +2,7 @@
 #include "results.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -91,6 +92,11 @@ int results_open(const char *path, size_t n_set, const char *const *set, results
                  coh_error *err) {
   int rc;
   *out = (results){0};
+  if (!coh_file_exists(path))
+    return coh_fail(err, COH_EUSAGE,
+                    "'%s' is neither a folder of a sweep, as results/<name>, nor a "
+                    "configuration: nothing of that name is there",
+                    path);
   rc = is_folder(path) ? open_folder(path, out, err)
                        : open_config(path, n_set, set, out, err);
   if (!rc && !out->sweep)
@@ -173,12 +179,110 @@ int results_division(const char *folder, size_t *n, coh_error *err) {
   return rc;
 }
 
+/* ---- who is at work -----------------------------------------------------------------
+ */
+
+static const double stale_after = 180; /* seconds without a heartbeat */
+
+static void warn(void *ctx, coh_level level, const char *text) {
+  (void)ctx, (void)level;
+  fprintf(stderr, "warning: %s\n", text);
+}
+
+int results_activity(const char *folder, const char *sub_batch, activity *out,
+                     coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  const coh_sink sink = {warn, NULL};
+  *out = (activity){0};
+  COH_TRY(coh_format(path, sizeof path, err, "%s/%s", folder, sub_batch));
+  COH_TRY(coh_attempt_last(path, &sink, &out->attempt, &out->age, err));
+  bool open = out->attempt.number && strcmp(out->attempt.status, "running") == 0;
+  out->running = open && out->age < stale_after;
+  out->stale = open && !out->running;
+cleanup:
+  return rc;
+}
+
+static void mark(const results *r, char *state, size_t k, size_t n, char as) {
+  size_t first, count;
+  if (k < 1 || k > n) return;
+  coh_sub_batch(r->runs, k, n, &first, &count);
+  for (size_t i = first; i < first + count; i++)
+    if (state[i] == RUN_IS_MISSING || state[i] == RUN_IS_STALE) state[i] = as;
+}
+
+/* Lines "ARRAY_JOB TASK" of this user's jobs; nothing if SLURM does not answer. */
+static int ask_queue(coh_text *out, coh_error *err) {
+  char user[32];
+  int status;
+  snprintf(user, sizeof user, "%ld", (long)geteuid());
+  const char *argv[] = {"timeout", "5",  "squeue", "-h",    "-r",
+                        "-u",      user, "-o",     "%F %K", NULL};
+  if (!slurm_finds("squeue") || !slurm_finds("timeout")) return COH_OK;
+  int rc = slurm_call(argv, true, out, &status, err);
+  if (rc == COH_OK && status != 0) coh_text_free(out);
+  return rc;
+}
+
+/* The tasks of one submitted array that are in the queue. */
+static void mark_array(const results *r, char *state, const char *queue,
+                       const json_t *array, size_t n) {
+  char job[64], task[64];
+  const char *id = json_string_value(json_object_get(array, "id"));
+  json_int_t offset = json_integer_value(json_object_get(array, "offset"));
+  for (const char *line = queue; id && line && *line;
+       line = strchr(line, '\n'), line += line != NULL) {
+    if (sscanf(line, "%63s %63s", job, task) != 2 || strcmp(job, id) != 0) continue;
+    size_t k = strcmp(task, "N/A") == 0 ? 1 : strtoull(task, NULL, 10) + (size_t)offset;
+    mark(r, state, k, n, RUN_IS_QUEUED);
+  }
+}
+
+static int mark_queued(const results *r, char *state, coh_error *err) {
+  int rc;
+  size_t i, k;
+  char path[COH_PATH];
+  json_error_t why;
+  json_t *entry, *array, *root = NULL;
+  coh_text queue = {0};
+  COH_TRY(coh_format(path, sizeof path, err, "%s/submit.json", r->folder));
+  root = json_load_file(path, 0, &why);
+  if (!root) goto cleanup;
+  COH_TRY(ask_queue(&queue, err));
+  json_array_foreach(json_object_get(root, "submissions"), i, entry) {
+    json_int_t n = json_integer_value(json_object_get(entry, "sub_batches"));
+    json_array_foreach(json_object_get(entry, "jobs"), k, array)
+        mark_array(r, state, queue.data, array, n > 0 ? (size_t)n : 0);
+  }
+cleanup:
+  coh_text_free(&queue);
+  json_decref(root);
+  return rc;
+}
+
+int results_mark_active(const results *r, char *state, coh_error *err) {
+  int rc;
+  size_t n;
+  activity now;
+  coh_sub_folder *sub = NULL;
+  COH_TRY(coh_sub_folders(r->folder, &sub, &n, err));
+  for (size_t i = 0; i < n; i++) {
+    COH_TRY(results_activity(r->folder, sub[i].name, &now, err));
+    if (now.running) mark(r, state, sub[i].k, sub[i].n, RUN_IS_RUNNING);
+  }
+  rc = mark_queued(r, state, err);
+cleanup:
+  free(sub);
+  return rc;
+}
+
 /* ---- lines to copy ------------------------------------------------------------------
  */
 
 enum { MOST_TASKS = 1000 }; /* numbers of an array end there, unless a site has others */
 
-/* needed[k], k = 1..n: sub-batch k has runs to do, and none that is running. */
+/* needed[k], k = 1..n: sub-batch k has runs to do, and none that somebody does. */
 static void find_needed(const char *state, size_t runs, size_t n, char *needed) {
   for (size_t k = 1; k <= n; k++) {
     size_t first, count;
@@ -187,7 +291,8 @@ static void find_needed(const char *state, size_t runs, size_t n, char *needed) 
     bool left = results_count(s, count, RUN_IS_MISSING) ||
                 results_count(s, count, RUN_IS_STALE) ||
                 results_count(s, count, RUN_HAS_FAILED);
-    needed[k] = left && !results_count(s, count, RUN_IS_RUNNING);
+    needed[k] = left && !results_count(s, count, RUN_IS_RUNNING) &&
+                !results_count(s, count, RUN_IS_QUEUED);
   }
   needed[0] = 0;
 }
@@ -235,17 +340,23 @@ static void add_slurm(const results *r, const char *needed, size_t n, const char
   }
 }
 
+/* As it is called in the source tree, or when it is installed. */
+static const char *program(void) {
+  return access("bin/cohort", X_OK) == 0 ? "bin/cohort" : "cohort";
+}
+
 static void add_plain(const results *r, const char *needed, size_t n, const char *retry,
                       coh_text *out) {
   const char *set = r->set.data ? r->set.data : "";
   size_t count = results_count(needed + 1, n, 1);
   if (n == 1) {
-    coh_text_add(out, "  mpirun -n 2 cohort run %s%s%s\n", r->config, retry, set);
+    coh_text_add(out, "  mpirun -n 2 %s run %s%s%s\n", program(), r->config, retry, set);
     return;
   }
   if (count == 1)
-    coh_text_add(out, "  mpirun -n 2 cohort run %s --sub-batch %zu/%zu%s%s\n", r->config,
-                 (size_t)((char *)memchr(needed, 1, n + 1) - needed), n, retry, set);
+    coh_text_add(out, "  mpirun -n 2 %s run %s --sub-batch %zu/%zu%s%s\n", program(),
+                 r->config, (size_t)((char *)memchr(needed, 1, n + 1) - needed), n, retry,
+                 set);
   else if (count == n)
     coh_text_add(out, "  for k in $(seq %zu); do", n);
   else
@@ -253,8 +364,8 @@ static void add_plain(const results *r, const char *needed, size_t n, const char
   if (count == 1) return;
   for (size_t k = 1; k <= n && count < n; k++)
     if (needed[k]) coh_text_add(out, " %zu", k);
-  coh_text_add(out, "%s mpirun -n 2 cohort run %s --sub-batch $k/%zu%s%s; done\n",
-               count < n ? "; do" : "", r->config, n, retry, set);
+  coh_text_add(out, "%s mpirun -n 2 %s run %s --sub-batch $k/%zu%s%s; done\n",
+               count < n ? "; do" : "", program(), r->config, n, retry, set);
 }
 
 int results_rerun(const results *r, const char *state, size_t n, coh_text *out,

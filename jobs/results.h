@@ -12,7 +12,8 @@ enum {
   RUN_HAS_FAILED = 'f',
   RUN_IN_CONFLICT = 'c',
   RUN_IS_RUNNING = 'r',
-  RUN_IS_STALE = 's', /* begun, but nobody works on it any more */
+  RUN_IS_QUEUED = 'q', /* SLURM has a job for it */
+  RUN_IS_STALE = 's',  /* begun, but nobody works on it any more */
   RUN_IS_MISSING = '-'
 };
 
@@ -39,8 +40,21 @@ size_t results_count(const char *state, size_t n, char which);
 /* Into how many sub-batches the sweep in the folder was divided last, as far as can be
  * told: the last submission, or what most folders are of; 1 where there is nothing. */
 int results_division(const char *folder, size_t *n, coh_error *err);
+/* The latest start of a sub-batch, and whether it goes on: it says so, and its file was
+ * touched in the last three minutes. */
+typedef struct activity {
+  coh_attempt attempt; /* number 0: there was none */
+  double age;          /* seconds since it was touched */
+  bool running, stale;
+} activity;
+int results_activity(const char *folder, const char *sub_batch, activity *out,
+                     coh_error *err);
+/* Turns runs that are missing or stale to running or queued, as attempts and SLURM's
+ * queue have it. squeue is asked for the jobs of submit.json, and may take 5 seconds. */
+int results_mark_active(const results *, char *state, coh_error *err);
+
 /* The commands that run every run that is missing, stale or has failed, divided by n:
- * for SLURM, and without. Sub-batches that still run are left out. */
+ * for SLURM, and without. Sub-batches that run or wait for SLURM are left out. */
 int results_rerun(const results *, const char *state, size_t n, coh_text *out,
                   coh_error *err);
 

@@ -15,17 +15,13 @@
 static const char usage[] =
     "usage: cohort status RESULTS/NAME | CONFIG.ini [--list] [section.key=value ...]";
 
-static const double stale_after = 180; /* seconds without a heartbeat */
-
 enum { MOST_RANGES = 12, MOST_LINES = 20, MOST_ERRORS = 5 };
 
 /* One sub-batch as it is found. */
 typedef struct part {
   coh_sub_folder is;
   size_t first, count, done; /* runs */
-  coh_attempt attempt;       /* the latest; number 0: none */
-  double age;                /* of its heartbeat */
-  bool running, stale;
+  activity now;
 } part;
 
 typedef struct overview {
@@ -34,7 +30,7 @@ typedef struct overview {
   char *state;   /* [runs] */
   size_t *where; /* [runs] the part that says so; SIZE_MAX: none */
   char **error;  /* [runs] why it failed; NULL: it did not; owned */
-  size_t n_part, n_damaged;
+  size_t n_part;
   part *parts;
 } overview;
 
@@ -92,9 +88,10 @@ static int note_run(overview *o, size_t p, const coh_pack_run *r, coh_error *err
 static int note_pack(overview *o, size_t p, const char *folder, coh_error *err) {
   coh_pack pack = {0};
   int rc = coh_pack_read(folder, &pack, err);
+  if (rc == COH_OK) rc = coh_pack_check(folder, &pack, err);
   if (rc == COH_EDATA || rc == COH_EIO) {
     fprintf(stderr, "warning: %s\n", err->text);
-    o->n_damaged++;
+    coh_pack_free(&pack);
     return COH_OK;
   }
   for (size_t i = 0; i < pack.n && rc == COH_OK; i++)
@@ -120,26 +117,8 @@ cleanup:
   return rc;
 }
 
-/* ---- attempts: who works ------------------------------------------------------------
+/* ---- who works on the others --------------------------------------------------------
  */
-
-static void warn(void *ctx, coh_level level, const char *text) {
-  (void)ctx, (void)level;
-  fprintf(stderr, "warning: %s\n", text);
-}
-
-static int note_attempt(overview *o, part *p, coh_error *err) {
-  int rc;
-  char path[COH_PATH];
-  const coh_sink sink = {warn, NULL};
-  COH_TRY(coh_format(path, sizeof path, err, "%s/%s", o->of.folder, p->is.name));
-  COH_TRY(coh_attempt_last(path, &sink, &p->attempt, &p->age, err));
-  bool open = p->attempt.number && strcmp(p->attempt.status, "running") == 0;
-  p->running = open && p->age < stale_after;
-  p->stale = open && !p->running;
-cleanup:
-  return rc;
-}
 
 /* The runs of a sub-batch that no pack has are as it is. */
 static void note_work(overview *o, size_t at) {
@@ -147,9 +126,9 @@ static void note_work(overview *o, size_t at) {
   for (size_t i = p->first; i < p->first + p->count; i++) {
     char *s = o->state + i;
     if (*s == RUN_IS_DONE) p->done++;
-    if (p->running && (*s == RUN_IS_MISSING || *s == RUN_IS_STALE))
+    if (p->now.running && (*s == RUN_IS_MISSING || *s == RUN_IS_STALE))
       *s = RUN_IS_RUNNING;
-    else if (p->stale && *s == RUN_IS_MISSING)
+    else if (p->now.stale && *s == RUN_IS_MISSING)
       *s = RUN_IS_STALE;
     else
       continue;
@@ -166,10 +145,11 @@ static int read_parts(overview *o, coh_error *err) {
     part *p = o->parts + i;
     p->is = sub[i];
     coh_sub_batch(o->of.runs, p->is.k, p->is.n, &p->first, &p->count);
-    COH_TRY(note_attempt(o, p, err));
+    COH_TRY(results_activity(o->of.folder, p->is.name, &p->now, err));
     COH_TRY(note_packs(o, i, err));
   }
   for (size_t i = 0; i < o->n_part; i++) note_work(o, i);
+  rc = results_mark_active(&o->of, o->state, err);
 cleanup:
   free(sub);
   return rc;
@@ -221,6 +201,8 @@ static const char *word_of(char state) {
     return "failed";
   case RUN_IS_RUNNING:
     return "running";
+  case RUN_IS_QUEUED:
+    return "queued";
   case RUN_IS_STALE:
     return "stale";
   default:
@@ -229,8 +211,8 @@ static const char *word_of(char state) {
 }
 
 static void add_counts(const overview *o, coh_text *out) {
-  static const char kinds[] = {RUN_IS_DONE, RUN_IS_RUNNING, RUN_IS_STALE, RUN_HAS_FAILED,
-                               RUN_IS_MISSING};
+  static const char kinds[] = {RUN_IS_DONE,  RUN_IS_RUNNING, RUN_IS_QUEUED,
+                               RUN_IS_STALE, RUN_HAS_FAILED, RUN_IS_MISSING};
   size_t R = o->of.runs;
   coh_text_add(out, "%s: sweep %.*s of %zu run%s\n", o->of.folder, COH_HASH_SHOWN,
                o->of.hash.hex, R, R == 1 ? "" : "s");
@@ -260,7 +242,7 @@ static double checkpoint_age(const overview *o, const part *p) {
   time_t newest = 0;
   if (coh_format(work, sizeof work, &ignored, "%s/%s/work", o->of.folder, p->is.name))
     return -1;
-  snprintf(end, sizeof end, ".a%llu", (unsigned long long)p->attempt.number);
+  snprintf(end, sizeof end, ".a%llu", (unsigned long long)p->now.attempt.number);
   DIR *d = opendir(work);
   for (struct dirent *e; d && (e = readdir(d));) {
     const char *dot = strrchr(e->d_name, '.');
@@ -274,21 +256,21 @@ static double checkpoint_age(const overview *o, const part *p) {
 }
 
 static void add_attempt(const overview *o, const part *p, coh_text *out) {
-  const coh_attempt *a = &p->attempt;
+  const coh_attempt *a = &p->now.attempt;
   if (a->number == 0) {
     coh_text_add(out, "never started");
     return;
   }
-  coh_text_add(out, "%s", p->stale ? "stale" : a->status);
-  if (p->running || p->stale) {
+  coh_text_add(out, "%s", p->now.stale ? "stale" : a->status);
+  if (p->now.running || p->now.stale) {
     coh_text_add(out, ", last heartbeat ");
-    add_age(p->age, out);
+    add_age(p->now.age, out);
     coh_text_add(out, " ago");
   }
   coh_text_add(out, ", on %s", a->host);
   if (*a->slurm_job) coh_text_add(out, ", job %s", a->slurm_job);
   if (a->number > 1) coh_text_add(out, ", attempt %llu", (unsigned long long)a->number);
-  double checkpoint = p->running ? checkpoint_age(o, p) : -1;
+  double checkpoint = p->now.running ? checkpoint_age(o, p) : -1;
   if (checkpoint >= 0) {
     coh_text_add(out, ", checkpoint ");
     add_age(checkpoint, out);
@@ -342,7 +324,8 @@ static void list_run(const overview *o, size_t i, coh_text *line) {
   coh_text_add(line, "%zu,%s,%s,%s,", i, o->of.id[i].hex, word_of(o->state[i]),
                p ? p->is.name : "");
   if (p && active)
-    coh_text_add(line, "%s,%s,%.0f,", p->attempt.host, p->attempt.slurm_job, p->age);
+    coh_text_add(line, "%s,%s,%.0f,", p->now.attempt.host, p->now.attempt.slurm_job,
+                 p->now.age);
   else
     coh_text_add(line, ",,,");
   if (o->error[i]) coh_csv_cell(line, o->error[i]);

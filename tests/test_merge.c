@@ -235,8 +235,8 @@ static void test_damaged_packs_are_named(void **state) {
   coh_merge_result r = merge_one(s);
   assert_string_equal(r.state, "--d-");
   assert_int_equal(r.damaged, 3);
-  says("packs/a/runs.csv: truncated: its last line does not end; to run its runs again "
-       "move away the folder");
+  says("packs/a/runs.csv: truncated: its last line does not end; its runs count as "
+       "missing, and running them again replaces ");
   says("packs/b/pack.json");
   says("packs/d/runs.csv: ");
   coh_merge_free(&r);

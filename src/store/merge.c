@@ -41,7 +41,8 @@ static int add_pack(merger *m, const char *sub_batch, const char *name, coh_erro
   const char *slash = strrchr(sub_batch, '/');
   int rc = coh_format(path, sizeof path, err, "%s/packs/%s", sub_batch, name);
   if (!rc) rc = coh_union_add_pack(&m->u, path, slash ? slash + 1 : sub_batch, err);
-  return pass_over(m, rc, "to run its runs again move away the folder", path, err);
+  return pass_over(m, rc, "its runs count as missing, and running them again replaces",
+                   path, err);
 }
 
 static int add_sub_batch(merger *m, const char *path, coh_error *err) {
