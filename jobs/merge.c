@@ -89,8 +89,17 @@ cleanup:
 /* ---- which sweep --------------------------------------------------------------------
  */
 
-/* That of the inputs; where they are of several, that of OUT's sweep.ini. *of: the input
- * whose lines to run what is left are shown. */
+static bool has_sub_batches(const results *r) {
+  size_t n = 0;
+  coh_error ignored;
+  coh_sub_folder *sub = NULL;
+  (void)coh_sub_folders(r->folder, &sub, &n, &ignored);
+  free(sub);
+  return n > 0;
+}
+
+/* That of the inputs; where they are of several, that of OUT's sweep.ini. *of: the first
+ * input that has sub-batches, whose lines to run what is left are shown. */
 static int open_sweep(const request *r, const char *out, results *of, coh_error *err) {
   int rc = COH_OK;
   char path[COH_PATH];
@@ -99,6 +108,11 @@ static int open_sweep(const request *r, const char *out, results *of, coh_error 
   for (size_t i = 0; i < r->n; i++) {
     COH_TRY(results_open(r->in[i], 0, NULL, i ? &next : of, err));
     if (i) same &= strcmp(next.hash.hex, of->hash.hex) == 0;
+    if (i && !has_sub_batches(of)) {
+      results_close(of);
+      *of = next;
+      next = (results){0};
+    }
     results_close(&next);
   }
   COH_TRY(coh_format(path, sizeof path, err, "%s/sweep.ini", out));

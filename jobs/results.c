@@ -33,11 +33,16 @@ static int sweep_folder(const char *path, char out[COH_PATH], coh_error *err) {
   return rc;
 }
 
-/* What its sweep.ini says of where it is may not be true from here, or any more. */
+/* What its sweep.ini says of where it is may not be true from here, or any more. But a
+ * folder without sub-batches is where they were merged to, not where they are. */
 static int add_place(results *r, coh_error *err) {
   int rc;
+  size_t n;
+  coh_sub_folder *sub = NULL;
   const coh_config *cfg = coh_sweep_base(r->sweep);
   char told[COH_PATH], a[COH_PATH], b[COH_PATH];
+  COH_TRY(coh_sub_folders(r->folder, &sub, &n, err));
+  if (n == 0) goto cleanup;
   COH_TRY(coh_format(told, sizeof told, err, "%s/%s", cfg->experiment.results,
                      cfg->experiment.name));
   if (!realpath(r->folder, a) || (realpath(told, b) && strcmp(a, b) == 0)) goto cleanup;
@@ -47,6 +52,7 @@ static int add_place(results *r, coh_error *err) {
     coh_text_add(&r->set, " experiment.name=%s", slash + 1);
   coh_text_add(&r->set, " experiment.results=%s", *a ? a : "/");
 cleanup:
+  free(sub);
   return rc;
 }
 

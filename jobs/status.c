@@ -261,11 +261,12 @@ static void add_attempt(const overview *o, const part *p, coh_text *out) {
     coh_text_add(out, "never started");
     return;
   }
-  coh_text_add(out, "%s", p->now.stale ? "stale" : a->status);
   if (p->now.running || p->now.stale) {
-    coh_text_add(out, ", last heartbeat ");
+    coh_text_add(out, "%s, last heartbeat ", p->now.stale ? "stale" : "running");
     add_age(p->now.age, out);
     coh_text_add(out, " ago");
+  } else {
+    coh_text_add(out, "last start %s", a->status);
   }
   coh_text_add(out, ", on %s", a->host);
   if (*a->slurm_job) coh_text_add(out, ", job %s", a->slurm_job);
