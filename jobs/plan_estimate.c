@@ -226,7 +226,7 @@ static void tell_basis(plan *p, const shapes *s) {
   else
     coh_text_add(&p->basis,
                  "time: parameters x samples x epochs at %.2g a second, measured "
-                 "by training steps on one core here,\n  %s; ",
+                 "by training steps on one\n  core here, %s; ",
                  s->rate, s->device);
   coh_text_add(&p->basis, "k cores take about 1/k of it%s",
                extract  ? "; students only, without clustering and fine-tuning"

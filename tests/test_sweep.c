@@ -496,7 +496,7 @@ static void test_damaged_sections(void **state) {
       "model.name = a, 'b c', d, e, f\nzip = (model.name, training.lr)\n"
       "exclude = training.lr == 7 and not (experiment.seed in (1, 2..3))\n";
   static const char bytes[] = "()\"',;.=<> \\0e\n";
-  for (unsigned i = 0; i < 4000; i++) {
+  for (unsigned i = 0; i < 1000; i++) {
     char lines[512];
     uint32_t r[4];
     coh_sweep *s = NULL;
@@ -681,7 +681,7 @@ static void test_sub_batches_partition_the_sweep(void **state) {
       for (size_t k = 1; k <= n; k++) {
         size_t first, count;
         coh_sub_batch(R, k, n, &first, &count);
-        assert_int_equal(first, next);
+        if (first != next) fail_msg("sub-batch %zu of %zu, %zu runs", k, n, R);
         next += count;
         least = count < least ? count : least;
         most = count > most ? count : most;
