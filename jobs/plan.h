@@ -49,9 +49,9 @@ plan_cost plan_cost_of(const coh_config *, size_t runs, coh_error *why);
 /* ---- plan_probe.c -------------------------------------------------------------------
  */
 
-/* Parameters times samples a second of one process in training steps of N networks side
- * by side with these settings, measured in about 50 ms; 0 where it cannot be. *device:
- * what it was measured on, at most 63 bytes. */
+/* Parameters times samples a second of one core in training steps of N networks side by
+ * side with these settings, measured in about 50 ms; 0 where it cannot be. *device: what
+ * it was measured on. */
 double plan_rate(const coh_config *, size_t N, char device[64]);
 
 /* ---- plan_print.c -------------------------------------------------------------------

@@ -222,11 +222,11 @@ static void tell_basis(plan *p, const shapes *s) {
   if (s->rate == plain_rate)
     coh_text_add(&p->basis,
                  "time: parameters x samples x epochs at 2e9 a second, a plain "
-                 "guess, since none could be measured; ");
+                 "guess,\n  since none could be measured; ");
   else
     coh_text_add(&p->basis,
                  "time: parameters x samples x epochs at %.2g a second, measured "
-                 "by training steps on one\n  core here, %s; ",
+                 "on one core here, %s;\n  ",
                  s->rate, s->device);
   coh_text_add(&p->basis, "k cores take about 1/k of it%s",
                extract  ? "; students only, without clustering and fine-tuning"
