@@ -99,6 +99,22 @@ verdict $? "quotes cells with commas"
 [ $? -eq 1 ] && grep -q "cannot write" err
 verdict $? "a full disk is told"
 
+# ---- what is planned is what is run ----
+short=(training.steps=1ep dataset.subsample_fraction=0.01 "sweep.experiment.seed=0..1")
+"$cohort" run "$example" "${short[@]}" >out 2>&1
+verdict $? "configs/sweep_example.ini runs"
+"$cohort" plan "$example" --list "${short[@]}" >list.csv
+column() { # NAME FILE
+  awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) at = i; next }
+    { print $at }' "$2"
+}
+table=results/sweep_example/1-1/runs.csv
+[ -s $table ] && [ "$(column run_id list.csv)" = "$(column run_id $table)" ] &&
+  [ "$(column run list.csv)" = "$(column run $table)" ] &&
+  [ "$(column run_id $table | wc -l)" -eq 16 ] &&
+  [ -d "results/sweep_example/1-1/packs/$(column pack list.csv | head -1)" ]
+verdict $? "and leaves the runs and the pack that the plan lists"
+
 # ---- wrong input ----
 refuses "no file" "usage: cohort plan"
 refuses "an unknown option" 'no option "--lits"' s.ini --lits
