@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cohort/data.h"
 #include "run.h"
 
 int run_label(const coh_config *cfg, char out[COH_LABEL], coh_error *err) {
@@ -59,6 +60,41 @@ cleanup:
   return rc;
 }
 
+/* The files of every data set that the run names: a line each, see coh_dataset_content.
+ */
+static int list_data(const coh_config *cfg, coh_text *out, coh_error *err) {
+  int rc = COH_OK;
+  char root[COH_PATH] = "", sets[COH_CFG_TEXT], *rest = sets;
+  bool trains = cfg->experiment.job == COH_JOB_TRAIN;
+  if (cfg->dataset.root[0])
+    COH_TRY(coh_config_path(cfg, cfg->dataset.root, root, sizeof root, err));
+  COH_TRY(coh_format(sets, sizeof sets, err, "%s",
+                     trains ? cfg->dataset.name : cfg->query.datagen));
+  for (char *set; (set = strsep(&rest, "+ "));) {
+    bool images = *set && strcmp(set, "random") != 0 && strcmp(set, "grid") != 0 &&
+                  strcmp(set, "file") != 0;
+    if (images) COH_TRY(coh_dataset_content(set, root, true, out, err));
+    if (images && trains) COH_TRY(coh_dataset_content(set, root, false, out, err));
+  }
+cleanup:
+  return rc;
+}
+
+/* Puts them into the manifest, which refuses those that changed. */
+static int note_data(const run *r, coh_error *err) {
+  int rc;
+  coh_text list = {0};
+  COH_TRY(list_data(&r->job->cfg, &list, err));
+  char *rest = list.data;
+  for (char *line; rest && *(line = strsep(&rest, "\n"));) {
+    const char *file = strsep(&line, " "), *bytes = strsep(&line, " ");
+    COH_TRY(coh_manifest_data(r->manifest, file, strtoull(bytes, NULL, 10), line, err));
+  }
+cleanup:
+  coh_text_free(&list);
+  return rc;
+}
+
 int run_open(job *j, const char *inputs, bool wait, run *r, coh_error *err) {
   int rc = COH_OK;
   char path[COH_PATH];
@@ -76,6 +112,8 @@ int run_open(job *j, const char *inputs, bool wait, run *r, coh_error *err) {
   COH_TRY(
       coh_manifest_create(path, world, name, &r->hash, j->command, &r->manifest, err));
   r->was_done = j->grid.rank == 0 && coh_manifest_is_done(path, &r->hash);
+  if (j->grid.rank == 0) rc = note_data(r, err);
+  COH_TRY(coh_agree(world, rc, err));
   if (!r->was_done) rc = coh_manifest_write(r->manifest, "running", err);
   COH_TRY(coh_agree(world, rc, err));
   r->open = true;
@@ -147,13 +185,14 @@ int run_stage(run *r, const char *trained, const char *name, coh_error *err) {
 /* What the run's files say of its end; the job's own error matters more than one here. */
 static void tell_end(const run *r, int rc) {
   coh_error ignored;
+  if (!r->open) return;
   const char *status = rc == COH_OK ? "done" : rc == COH_ESTOP ? "stopped" : "failed";
   bool staged = r->stage[0] != '\0';
   bool news = staged ? coh_manifest_stage(r->manifest, r->stage, status)
                      : rc != COH_OK || !r->was_done;
   if (r->worked || news)
     coh_manifest_write(r->manifest, staged ? "done" : status, &ignored);
-  if (rc == COH_OK || !r->open) return;
+  if (rc == COH_OK) return;
   coh_row row = row_of(r, r->folder, status);
   coh_runs_put(r->sweep, 1, &row, &ignored);
 }

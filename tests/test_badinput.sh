@@ -98,6 +98,20 @@ verdict "pairs from a file, no teacher" "$([ $rc = 0 ] && echo yes)"
 run 2 "$work/pairs.ini" query.file=nan.npz experiment.results="$work/p"
 refused "NaN in the data" 1 "nan.npz" "17" "3"
 
+# ---- data that changed ---------------------------------------------------------------------------
+fresh_data
+run 1 "$teacher" dataset.root="$data" experiment.results="$work/changed"
+gunzip "$data/t10k-labels-idx1-ubyte.gz"
+run 2 "$teacher" dataset.root="$data" experiment.results="$work/changed" \
+  training.further_training=2ep
+verdict "the same data, unpacked, are the same" "$([ "$rc" = 0 ] && echo yes)"
+printf '\001' | dd of="$data/t10k-labels-idx1-ubyte" bs=1 seek=100 conv=notrunc 2>/dev/null
+printf '\002' | dd of="$data/t10k-labels-idx1-ubyte" bs=1 seek=101 conv=notrunc 2>/dev/null
+run 2 "$teacher" dataset.root="$data" experiment.results="$work/changed" \
+  training.further_training=3ep
+refused "data that changed since the run began" 1 "fashion_mnist/t10k-labels-idx1-ubyte" \
+  "manifest.json" "experiment.name"
+
 # ---- configuration ------------------------------------------------------------------------------
 run 2 "$config" training.batchsize=1 experiment.results="$work/r"
 refused "unknown key" 2 "batchsize" "did you mean" "batch_size"

@@ -38,6 +38,10 @@ int coh_dataset_load(const char *name, const char *root, bool train, coh_dtype d
                      coh_dataset *out, coh_error *err);
 /* Names known to coh_dataset_load, comma separated. */
 const char *coh_dataset_names(void);
+/* Adds a line "<set>/<file> <bytes> <hash>" for each file of a named data set; of what is
+ * in it, so that a file and its .gz are the same. */
+int coh_dataset_content(const char *name, const char *root, bool train, coh_text *out,
+                        coh_error *err);
 
 /* Edits of the training split in this order: random labels for ceil(n*f) samples, then
  * keep ceil(n*f) samples; both drawn as NumPy's legacy generator (MT19937) does, seed s

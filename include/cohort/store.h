@@ -322,6 +322,10 @@ int coh_manifest_write(coh_manifest *, const char *status, coh_error *err);
  * another state than before. Rank 0 only. */
 bool coh_manifest_stage(coh_manifest *, const char *stage, const char *state);
 bool coh_manifest_has(const coh_manifest *, const char *stage, const char *state);
+/* A data file that the run reads, for the list in the manifest. COH_EDATA if an earlier
+ * manifest of the same hash has it with another size or hash. Rank 0 only. */
+int coh_manifest_data(coh_manifest *, const char *file, unsigned long long bytes,
+                      const char *hash, coh_error *err);
 /* True if the manifest at `path` can be read, is of this hash and has the status "done".
  */
 bool coh_manifest_is_done(const char *path, const coh_hash *hash);

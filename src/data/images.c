@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "data/cifar.h"
+#include "data/stream.h"
 
 enum { MOST_FILES = 5, BYTE_VALUES = 256 };
 
@@ -224,6 +225,42 @@ void coh_images_close(coh_images *im) {
   coh_idx_close(&im->pixels);
   free(im->labels);
   *im = (coh_images){0};
+}
+
+/* ---- content ---------------------------------------------------------------------- */
+
+static int hash_stream(const char *path, uint64_t *bytes, coh_hash *out, coh_error *err) {
+  int rc;
+  coh_stream *in = NULL;
+  void *data = NULL;
+  COH_TRY(coh_stream_count(path, bytes, err));
+  COH_TRY(coh_alloc(&data, *bytes, 1, err));
+  COH_TRY(coh_stream_open(&in, path, err));
+  COH_TRY(coh_stream_read(in, data, *bytes, err));
+  COH_TRY(coh_hash_bytes(data, *bytes, out, err));
+cleanup:
+  coh_stream_close(in);
+  free(data);
+  return rc;
+}
+
+int coh_dataset_content(const char *name, const char *root, bool train, coh_text *out,
+                        coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  uint64_t bytes;
+  coh_hash hash;
+  coh_images im = {.set = find_set(name), .train = train};
+  COH_TRY(find_folder(&im, root, err));
+  for (size_t i = 0; im.set->files[train][i]; i++) {
+    COH_TRY(file_path(&im, i, path, err));
+    COH_TRY(hash_stream(path, &bytes, &hash, err));
+    coh_text_add(out, "%s/%s %llu %s\n", name, im.set->files[train][i],
+                 (unsigned long long)bytes, hash.hex);
+  }
+  COH_TRY(coh_text_check(out, err));
+cleanup:
+  return rc;
 }
 
 /* ---- reading ---------------------------------------------------------------------- */

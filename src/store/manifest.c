@@ -21,6 +21,7 @@ struct coh_manifest {
   char started[TIME];
   long long resumed;
   json_t *stages; /* name -> {status, ended} */
+  json_t *data;   /* file -> {bytes, hash} */
 };
 
 /* ---- time and place -------------------------------------------------------------- */
@@ -80,6 +81,8 @@ static void read_old(coh_manifest *m) {
     m->resumed = json_integer_value(resumed) + 1;
     json_t *stages = json_object_get(old, "stages");
     if (json_is_object(stages)) json_object_update(m->stages, stages);
+    json_t *data = json_object_get(old, "data");
+    if (json_is_object(data)) json_object_update(m->data, data);
   }
   json_decref(old);
 }
@@ -105,7 +108,8 @@ static int set_texts(coh_manifest *m, const char *path, const char *job,
   m->hash = *hash;
   now_text(m->started);
   m->stages = json_object();
-  if (!m->job || !m->command || !m->stages)
+  m->data = json_object();
+  if (!m->job || !m->command || !m->stages || !m->data)
     rc = coh_fail(err, COH_ENOMEM, "no memory for a manifest");
 cleanup:
   return rc;
@@ -137,7 +141,27 @@ void coh_manifest_destroy(coh_manifest *m) {
   free(m->command);
   free(m->job);
   json_decref(m->stages);
+  json_decref(m->data);
   free(m);
+}
+
+int coh_manifest_data(coh_manifest *m, const char *file, unsigned long long bytes,
+                      const char *hash, coh_error *err) {
+  const json_t *had = json_object_get(m->data, file);
+  const char *old = json_string_value(json_object_get(had, "hash"));
+  long long size = json_integer_value(json_object_get(had, "bytes"));
+  if (old && strcmp(old, hash) != 0)
+    return coh_fail(err, COH_EDATA,
+                    "the data set changed since this run began: %s is now of %llu bytes "
+                    "(hash %s), it was of %lld (hash %s), says '%s'; bring the old file "
+                    "back, or begin a run anew by another experiment.name or by moving "
+                    "that folder away",
+                    file, bytes, hash, size, old, m->path);
+  if (json_object_set_new(
+          m->data, file,
+          json_pack("{s:I, s:s}", "bytes", (json_int_t)bytes, "hash", hash)) != 0)
+    return coh_fail(err, COH_ENOMEM, "no memory for a manifest");
+  return COH_OK;
 }
 
 bool coh_manifest_has(const coh_manifest *m, const char *stage, const char *state) {
@@ -194,12 +218,12 @@ static json_t *whole(const coh_manifest *m, const char *status) {
   char ended[TIME];
   now_text(ended);
   bool running = strcmp(status, "running") == 0;
-  return json_pack("{s:i, s:s, s:s, s:s, s:o, s:s, s:o, s:I, s:i, s:o, s:o, s:O}",
+  return json_pack("{s:i, s:s, s:s, s:s, s:o, s:s, s:o, s:I, s:i, s:o, s:o, s:O, s:O}",
                    "format", FORMAT, "job", m->job, "hash", m->hash.hex, "status", status,
                    "command", coh_json_text(m->command), "started", m->started, "ended",
                    running ? json_null() : json_string(ended), "resumed",
                    (json_int_t)m->resumed, "ranks", m->ranks, "hosts", hosts_object(m),
-                   "versions", versions(), "stages", m->stages);
+                   "versions", versions(), "stages", m->stages, "data", m->data);
 }
 
 int coh_manifest_write(coh_manifest *m, const char *status, coh_error *err) {
