@@ -22,6 +22,7 @@ typedef struct pack_work {
   run_result *result; /* [n]; of rank 0 of the grid */
   coh_config row_cfg; /* of the row in hand */
   double seconds;
+  coh_text inputs; /* of job = train: text that its hashes contain */
 } pack_work;
 
 /* ---- open and free
@@ -55,6 +56,7 @@ static void free_work(pack_work *w) {
   free(w->result);
   free(w->member);
   coh_manifest_destroy(w->manifest);
+  coh_text_free(&w->inputs);
 }
 
 /* ---- results
@@ -135,6 +137,7 @@ static int train_pack(pack_work *w, coh_error *err) {
   MPI_Comm world = w->job.grid.world;
   (void)coh_sweep_config(w->b->sweep, w->p->run[0], &w->job.cfg, &ignored);
   rc = coh_alloc(&valid, w->p->n, sizeof *valid, err);
+  if (!rc) rc = training_inputs(&w->job.cfg, &w->inputs, err);
   if (!rc) rc = training_load(&w->job, &t, err);
   if (!rc) rc = add_runs(w, &t, valid, err);
   COH_TRY(coh_agree(world, rc, err));
@@ -213,8 +216,10 @@ static int row_at(void *ctx, size_t i, coh_row *out, coh_error *err) {
                    .member = w->member[i],
                    .members = w->p->members,
                    .error = r->error};
-  if (!*r->hash.hex)
-    COH_TRY(coh_config_hash(&w->row_cfg, COH_SCOPE_RUN, "", &out->run, err));
+  if (*r->hash.hex) return COH_OK;
+  if (w->inputs.data) out->inputs = w->inputs.data;
+  COH_TRY(coh_config_hash(&w->row_cfg, COH_SCOPE_RUN, out->inputs ? out->inputs : "",
+                          &out->run, err));
 cleanup:
   return rc;
 }

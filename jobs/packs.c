@@ -102,6 +102,8 @@ cleanup:
 static double samples_of(const coh_config *cfg) {
   const char *name = cfg->dataset.name;
   if (cfg->experiment.job == COH_JOB_EXTRACT) return (double)cfg->query.samples;
+  if (strcmp(name, "file") == 0)
+    return 1e4 * cfg->dataset.subsample_fraction; /* a guess */
   return (strcmp(name, "cifar10") == 0 ? 50000 : 60000) * cfg->dataset.subsample_fraction;
 }
 

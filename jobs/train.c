@@ -15,16 +15,44 @@ void training_free(training *t) {
   free(t->run);
 }
 
+static bool is_file(const coh_config *cfg) {
+  return strcmp(cfg->dataset.name, "file") == 0;
+}
+
+int training_inputs(const coh_config *cfg, coh_text *out, coh_error *err) {
+  int rc = COH_OK;
+  char path[COH_PATH];
+  coh_hash h;
+  if (!is_file(cfg)) return COH_OK;
+  COH_TRY(coh_config_path(cfg, cfg->dataset.file, path, sizeof path, err));
+  COH_TRY(coh_hash_file(path, &h, err));
+  coh_text_add(out, "dataset.file=%s\n", h.hex);
+  COH_TRY(coh_text_check(out, err));
+cleanup:
+  return rc;
+}
+
+static int load_images(const coh_config *cfg, coh_dtype dtype, training *t,
+                       coh_error *err) {
+  int rc;
+  char root[COH_PATH] = "";
+  if (cfg->dataset.root[0])
+    COH_TRY(coh_config_path(cfg, cfg->dataset.root, root, sizeof root, err));
+  COH_TRY(coh_dataset_load(cfg->dataset.name, root, true, dtype, &t->train, err));
+  COH_TRY(coh_dataset_load(cfg->dataset.name, root, false, dtype, &t->test, err));
+cleanup:
+  return rc;
+}
+
 int training_load(const job *j, training *t, coh_error *err) {
   int rc;
   const coh_config *cfg = &j->cfg;
   coh_dtype dtype = job_precision(cfg);
-  char root[COH_PATH] = "";
-  if (cfg->dataset.root[0])
-    COH_TRY(coh_config_path(cfg, cfg->dataset.root, root, sizeof root, err));
+  char path[COH_PATH];
   COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind, dtype, &t->dev, err));
-  COH_TRY(coh_dataset_load(cfg->dataset.name, root, true, dtype, &t->train, err));
-  COH_TRY(coh_dataset_load(cfg->dataset.name, root, false, dtype, &t->test, err));
+  COH_TRY(coh_config_path(cfg, cfg->dataset.file, path, sizeof path, err));
+  COH_TRY(is_file(cfg) ? coh_pairs_load(path, dtype, &t->train, &t->test, err)
+                       : load_images(cfg, dtype, t, err));
   COH_TRY(coh_dataset_edit(&t->train, cfg->dataset.transformation_seed,
                            cfg->dataset.random_labels_fraction,
                            cfg->dataset.subsample_fraction, err));
@@ -88,7 +116,7 @@ int training_train(const job *j, const training *t, const char *title, const cha
              .plan = t->plan,
              .N = t->n_run * t->members,
              .train = &t->train,
-             .test = &t->test,
+             .test = t->test.n ? &t->test : NULL,
              .n_run = t->n_run,
              .run = t->run,
              .lr = "training.lr",
@@ -138,7 +166,8 @@ static int measure_set(coh_trainer *trainer, const training *t, const char *set,
   for (size_t r = 0; r < t->n_run; r++) {
     size_t first = r * t->members;
     COH_TRY(add_values(out + r, loss_name, t->members, loss + first, err));
-    COH_TRY(add_values(out + r, accuracy_name, t->members, accuracy + first, err));
+    if (d->labels)
+      COH_TRY(add_values(out + r, accuracy_name, t->members, accuracy + first, err));
   }
 cleanup:
   free(loss);
@@ -150,7 +179,7 @@ int training_measure(coh_trainer *trainer, const training *t, coh_measures *out,
                      coh_error *err) {
   int rc;
   COH_TRY(measure_set(trainer, t, "train", &t->train, out, err));
-  COH_TRY(measure_set(trainer, t, "test", &t->test, out, err));
+  if (t->test.n) COH_TRY(measure_set(trainer, t, "test", &t->test, out, err));
 cleanup:
   return rc;
 }
@@ -185,12 +214,14 @@ int run_train_job(job *j, const char *title, bool wait, char model[COH_PATH],
   int rc;
   run r = {0};
   training t = {0};
+  coh_text inputs = {0};
   coh_trainer *trainer = NULL;
-  rc = training_load(j, &t, err);
+  rc = training_inputs(&j->cfg, &inputs, err);
+  if (!rc) rc = training_load(j, &t, err);
   if (!rc) rc = training_plan(j, &t, err);
   if (!rc) rc = training_add(&t, &j->cfg, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
-  COH_TRY(run_open(j, "", wait, &r, err));
+  COH_TRY(run_open(j, inputs.data ? inputs.data : "", wait, &r, err));
   COH_TRY(coh_format(model, COH_PATH, err, "%s/model.h5", r.folder));
   COH_TRY(training_train(j, &t, title, r.folder, r.hash.hex, &trainer, err));
   COH_TRY(finish(&r, title, &t, trainer, err));
@@ -198,6 +229,7 @@ cleanup:
   coh_trainer_destroy(trainer);
   run_close(&r, rc);
   training_free(&t);
+  coh_text_free(&inputs);
   return rc;
 }
 

@@ -15,6 +15,8 @@ typedef struct training {
   coh_train_run *run; /* [n_run] */
 } training;
 
+/* Adds what names the user's data file in a run hash: "dataset.file=<hash>\n". */
+int training_inputs(const coh_config *, coh_text *out, coh_error *);
 /* What all runs share, from j->cfg: first device and data, then the network, which must
  * fit the data (COH_EUSAGE). */
 int training_load(const job *, training *, coh_error *);

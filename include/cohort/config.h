@@ -112,8 +112,9 @@ typedef struct coh_config {
     coh_steps checkpoint_steps; /* 0ep = never by step */
   } experiment;
   struct {
-    char name[COH_CFG_TEXT]; /* mnist, fashion_mnist, cifar10 */
+    char name[COH_CFG_TEXT]; /* mnist, fashion_mnist, cifar10, file */
     char root[COH_CFG_TEXT]; /* "" = look in the usual places */
+    char file[COH_CFG_TEXT]; /* of name = file */
     int64_t transformation_seed;
     double subsample_fraction;     /* (0, 1] */
     double random_labels_fraction; /* [0, 1] */

@@ -43,6 +43,14 @@ const char *coh_dataset_names(void);
 int coh_dataset_content(const char *name, const char *root, bool train, coh_text *out,
                         coh_error *err);
 
+/* A data set of the user's own, from one .npz or HDF5 file: X [n, d_in] (or [n, h, w],
+ * [n, c, h, w]) with labels [n], classes counted from 0, or real targets Y [n] or [n,
+ * n_out]; and, if there, X_test with labels_test or Y_test: else test->n is 0. Taken as
+ * they are, nothing is normalised. COH_EDATA names file, array, row and what was
+ * expected. */
+int coh_pairs_load(const char *path, coh_dtype dtype, coh_dataset *train,
+                   coh_dataset *test, coh_error *err);
+
 /* Edits of the training split in this order: random labels for ceil(n*f) samples, then
  * keep ceil(n*f) samples; both drawn as NumPy's legacy generator (MT19937) does, seed s
  * = transformation_seed: labels randint(classes) of seed s, positions the head of

@@ -144,6 +144,11 @@ static int check_experiment(const check *c) {
  */
 
 static int check_dataset(const check *c) {
+  bool file = strcmp(c->cfg->dataset.name, "file") == 0;
+  REFUSE_IF(file && !*c->cfg->dataset.file, dataset, file,
+            "expected a file, since dataset.name = file");
+  REFUSE_IF(!file && *c->cfg->dataset.file, dataset, file,
+            "is read only with dataset.name = file; leave it out");
   bool draws = c->cfg->dataset.subsample_fraction < 1 ||
                c->cfg->dataset.random_labels_fraction > 0;
   REFUSE_IDLE(draws, dataset, transformation_seed,

@@ -92,7 +92,11 @@ static const coh_param params[] = {
 
   /* ---- dataset ---- */
   PARAM(dataset, name, RUN, TRAIN, "The data set.",
-        REQUIRED, ONE_OF("mnist", "fashion_mnist", "cifar10")),
+        REQUIRED, ONE_OF("mnist", "fashion_mnist", "cifar10", "file")),
+  PATH(dataset, file, NONE, TRAIN,
+       "File of name = file: .npz or .h5 with X and labels or Y, and X_test with "
+       "labels_test or Y_test if there is a test set.",
+       DEF("")),
   PATH(dataset, root, NONE, BOTH,
        "Folder that holds the data sets, the only one looked in; empty for the usual "
        "places: $COHORT_DATA, ~/.local/share/cohort, ./data, Debian's packages.",

@@ -60,7 +60,7 @@ int sweep_param_find(const char *name, const coh_param **out, coh_error *err) {
 static bool is_input(const coh_param *p) {
   return p == coh_param_find("teacher", "config") ||
          p == coh_param_find("teacher", "weights") ||
-         p == coh_param_find("query", "file");
+         p == coh_param_find("query", "file") || p == coh_param_find("dataset", "file");
 }
 
 static bool starts(const char *text, const char *with) {

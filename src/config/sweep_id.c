@@ -10,7 +10,8 @@ static bool is_part(const coh_param *p, int job) {
   if (p->scope != COH_SCOPE_NONE) return true;
   bool teacher = strcmp(p->section, "teacher") == 0;
   return (teacher && (strcmp(p->key, "config") == 0 || strcmp(p->key, "weights") == 0)) ||
-         (strcmp(p->section, "query") == 0 && strcmp(p->key, "file") == 0);
+         ((strcmp(p->section, "query") == 0 || strcmp(p->section, "dataset") == 0) &&
+          strcmp(p->key, "file") == 0);
 }
 
 static void add_line(const coh_config *cfg, const coh_param *p, coh_text *out) {
