@@ -481,7 +481,7 @@ static void test_errors_of_values(void **state) {
                  "did you mean \"train\"?");
   assert_refused("[experiment]\njob = train\n[dataset]\nname = fashionmnist\n",
                  "x.ini:4: dataset.name = \"fashionmnist\": expected one of mnist, "
-                 "fashion_mnist, cifar10; did you mean \"fashion_mnist\"?");
+                 "fashion_mnist, cifar10, file; did you mean \"fashion_mnist\"?");
   assert_refused(EXTRACT "[experiment]\nname = \"a\" ; b\n[query]\nsamples = 0\n",
                  "x.ini:12: query.samples = \"0\": expected a whole number from 1 to "
                  "1000000000");
@@ -563,7 +563,7 @@ static void test_errors_of_missing_values(void **state) {
                  "x.ini: experiment.job is missing: expected one of train, extract");
   assert_refused("[experiment]\njob = train\n[model]\nname = dense_2_2_1\n",
                  "x.ini: dataset.name is missing: expected one of mnist, fashion_mnist, "
-                 "cifar10. The data set.");
+                 "cifar10, file. The data set.");
   assert_refused("[experiment]\njob = train\n[dataset]\nname = mnist\n[model]\nname =\n",
                  "x.ini:6: model.name is missing: expected a text. The plan of the "
                  "network, such as dense_784_4_10, mnist_lenet_300_100, or "
