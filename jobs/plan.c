@@ -128,6 +128,13 @@ static int make_plan(const request *r, coh_error *err) {
                   r->path, r->path);
     goto cleanup;
   }
+  if (r->n_set < r->n_all && !*coh_sweep_base(p.sweep)->teacher.config) {
+    rc = coh_fail(err, COH_EUSAGE,
+                  "override: teacher:...: %s has no teacher.config whose parameters could "
+                  "be set",
+                  r->path);
+    goto cleanup;
+  }
   COH_TRY(deal(&p, err));
   COH_TRY(r->list ? plan_list(&p, err) : show(&p, err));
   if (fflush(stdout) != 0 || ferror(stdout))

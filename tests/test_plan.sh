@@ -122,6 +122,7 @@ refuses "no number of sub-batches" "whole number from 1" s.ini --sub-batches
 refuses "zero sub-batches" '"0": expected a whole number' s.ini --sub-batches 0
 refuses "sub-batches that are no number" '"3x"' s.ini --sub-batches=3x
 refuses "a wrong value of an axis" 'training.lr = "x": expected a number' s.ini sweep.training.lr=x
+refuses "parameters of no teacher" "no teacher.config" s.ini teacher:training.lr=1
 refuses "an override of an axis" "is an axis of the sweep" s.ini training.lr=1
 refuses "a file without sweep" "has no [sweep] section" s.ini sweep.zip= sweep.exclude= \
   sweep.training.lr= sweep.model.activation= sweep.experiment.seed= sweep.training.batch_size=
