@@ -208,6 +208,27 @@ static void test_real_text_round_trips(void **state) {
   }
 }
 
+/* No text with fewer digits reads back; short decimals and subnormal numbers included. */
+static void test_real_text_is_shortest(void **state) {
+  (void)state;
+  for (uint64_t i = 0; i < 30000; i++) {
+    uint32_t w[4];
+    double v;
+    char text[32], shortest[32];
+    coh_random_block(1, COH_RNG_TEST, 2, i, w);
+    snprintf(text, sizeof text, "%ue%d", i % 2 ? w[0] : w[0] % 1000,
+             (int)(w[1] % 640) - 330);
+    v = strtod(text, NULL);
+    if (i % 3 == 0) memcpy(&v, w, sizeof v);
+    if (!isfinite(v) || (fabs(v) < 1e16 && fabs(v) >= 1e-4) || v == 0) continue;
+    for (int digits = 0; digits < 17; digits++) {
+      snprintf(shortest, sizeof shortest, "%.*e", digits, v);
+      if (strtod(shortest, NULL) == v) break;
+    }
+    assert_string_equal(coh_real_text(v, text), shortest);
+  }
+}
+
 /* ---- files ------------------------------------------------------------------------- */
 
 static void assert_file(const char *path, const char *expected) {
@@ -562,6 +583,7 @@ int main(void) {
       cmocka_unit_test(test_format_refuses_to_cut),
       cmocka_unit_test(test_real_text_looks_like_python),
       cmocka_unit_test(test_real_text_round_trips),
+      cmocka_unit_test(test_real_text_is_shortest),
       cmocka_unit_test(test_mkdirs),
       cmocka_unit_test(test_write_then_read),
       cmocka_unit_test(test_write_below_the_current_folder),
