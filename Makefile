@@ -132,9 +132,10 @@ asan-run: $(TESTBIN)
 	  LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
 	  tests/run.sh $(BUILD) $(patsubst test_%,%,$(notdir $(basename $(TESTS) $(MPITESTS))))
 
-check-long: ## the slow checks: 50 kills, sanitizers
+check-long: ## the slow checks: 250 kills, sanitizers
 	$(MAKE) test asan
 	bash tests/test_kills.sh $(BUILD) 50
+	bash tests/test_sweep_kills.sh $(BUILD) 200
 
 install: all ## into $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib \
