@@ -173,7 +173,7 @@ int run_put_row(run *r, const char *folder, const coh_measures *measures, double
 
 int run_stage(run *r, const char *trained, const char *name, coh_error *err) {
   int rc = coh_format(r->stage, sizeof r->stage, err, "%s", name);
-  if (!rc && r->job->grid.rank == 0) {
+  if (!rc && r->manifest && r->job->grid.rank == 0) {
     bool news = coh_manifest_stage(r->manifest, trained, "done");
     if (!coh_manifest_has(r->manifest, name, "done"))
       news |= coh_manifest_stage(r->manifest, name, "running");
