@@ -147,7 +147,7 @@ void results_ranges(const char *state, size_t n, char which, size_t most, coh_te
       coh_text_add(out, "...");
       return;
     }
-    coh_text_add(out, end - i > 1 ? "%zu-%zu" : "%zu", i, end - 1);
+    coh_text_add(out, end - i > 1 ? "%zu..%zu" : "%zu", i, end - 1);
   }
 }
 

@@ -33,7 +33,7 @@ int results_open(const char *path, size_t n_set, const char *const *set, results
                  coh_error *err);
 void results_close(results *);
 
-/* "0-11, 15" of the i < n with state[i] == which; after `most` ranges "... ". */
+/* "0..11, 15" of the i < n with state[i] == which; after `most` ranges "... ". */
 void results_ranges(const char *state, size_t n, char which, size_t most, coh_text *out);
 size_t results_count(const char *state, size_t n, char which);
 

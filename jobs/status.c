@@ -225,13 +225,23 @@ static void add_counts(const overview *o, coh_text *out) {
   }
 }
 
+/* "training.lr=0.1 experiment.seed=3". */
+static void add_axes(const coh_sweep *sweep, size_t run, coh_text *out) {
+  for (size_t a = 0; a < coh_sweep_axes(sweep); a++) {
+    const coh_param *p = coh_sweep_param(sweep, a);
+    coh_text_add(out, "%s%s.%s=%s", a ? " " : "", p->section, p->key,
+                 coh_sweep_value(sweep, run, a));
+  }
+}
+
 static void add_errors(const overview *o, coh_text *out) {
   size_t told = 0;
-  for (size_t i = 0; i < o->of.runs && told < MOST_ERRORS; i++)
-    if (o->error[i]) {
-      coh_text_add(out, "%s  %6zu  %.200s\n", told ? "" : "failed:\n", i, o->error[i]);
-      told++;
-    }
+  for (size_t i = 0; i < o->of.runs && told < MOST_ERRORS; i++) {
+    if (!o->error[i]) continue;
+    coh_text_add(out, "%s  %6zu  ", told++ ? "" : "failed:\n", i);
+    add_axes(o->of.sweep, i, out);
+    coh_text_add(out, ": %.200s\n", o->error[i]);
+  }
 }
 
 /* Seconds since the newest checkpoint below work/ of this attempt; negative: none. */
