@@ -40,21 +40,25 @@
 
 #define COH_REAL      float
 #define COH_BITS      uint32_t
+#define COH_INT       int32_t
 #define COH_IS_DOUBLE 0
 #define COH_EL(name)  coh_##name##_f32
 #include "device/element_real.h"
 #undef COH_REAL
 #undef COH_BITS
+#undef COH_INT
 #undef COH_IS_DOUBLE
 #undef COH_EL
 
 #define COH_REAL      double
 #define COH_BITS      uint64_t
+#define COH_INT       int64_t
 #define COH_IS_DOUBLE 1
 #define COH_EL(name)  coh_##name##_f64
 #include "device/element_real.h"
 #undef COH_REAL
 #undef COH_BITS
+#undef COH_INT
 #undef COH_IS_DOUBLE
 #undef COH_EL
 

@@ -1,6 +1,6 @@
 /* element_real.h - the text of element.h for one type; included by it for float and
- * double with COH_REAL, COH_BITS (unsigned integer of the same width), COH_IS_DOUBLE and
- * COH_EL().
+ * double with COH_REAL, COH_BITS and COH_INT (integers of the same width), COH_IS_DOUBLE
+ * and COH_EL().
  *
  * Polynomials are Chebyshev interpolants (error below half an ulp of the result).
  * Exponentials follow the usual reduction x = n ln2 + r: Muller et al., "Handbook of
@@ -35,6 +35,17 @@ COH_FN COH_REAL COH_EL(sqrt)(COH_REAL x) {
 #endif
 }
 
+/* min(|x|, most), most for NaN; as integers, whose minimum is one instruction. */
+COH_FN COH_REAL COH_EL(abs_up_to)(COH_REAL x, COH_REAL most) {
+  COH_INT i, m;
+  memcpy(&i, &x, sizeof i);
+  memcpy(&m, &most, sizeof m);
+  i &= (COH_INT)((COH_BITS)-1 >> 1);
+  i = i < m ? i : m;
+  memcpy(&x, &i, sizeof x);
+  return x;
+}
+
 /* The rounding error of h = a * a: a^2 - h. */
 COH_FN COH_REAL COH_EL(square_error)(COH_REAL a, COH_REAL h) {
 #if COH_HAS_FMA
@@ -47,27 +58,11 @@ COH_FN COH_REAL COH_EL(square_error)(COH_REAL a, COH_REAL h) {
 #endif
 }
 
-/* 2^n as a product of two normal numbers, for |n| < 2048 (double), 256 (float). The low
- * bits of t - magic, as integers, are n. */
-COH_FN void COH_EL(exp2_parts)(COH_REAL t, COH_REAL magic, COH_REAL *s1, COH_REAL *s2) {
-  const COH_BITS bias = COH_IS_DOUBLE ? 1023 : 127, half = 2 * (bias + 1);
-  const int shift = COH_IS_DOUBLE ? 52 : 23;
-  COH_BITS tb, mb;
-  memcpy(&tb, &t, sizeof tb);
-  memcpy(&mb, &magic, sizeof mb);
-  COH_BITS n = tb - mb;
-  COH_BITS n1 =
-      ((n + 2 * half) >> 1) - half; /* n / 2, downward, without a signed shift */
-  COH_BITS b1 = (n1 + bias) << shift, b2 = (n - n1 + bias) << shift;
-  memcpy(s1, &b1, sizeof b1);
-  memcpy(s2, &b2, sizeof b2);
-}
-
-/* exp(x + low) = (1 + p) s1 s2 with p = expm1(r), |r| <= ln2 / 2; |low| below an ulp of
- * x. Saturates to 0 and infinity; NaN passes through p. Returns p. */
-COH_FN COH_REAL COH_EL(exp_parts)(COH_REAL x, COH_REAL low, COH_REAL *s1, COH_REAL *s2) {
+/* exp(-|x|) = s + s p, p = expm1(r), |r| <= ln2 / 2, s a power of two. Returns p. Below
+ * the normal range, and for NaN, s is 0. */
+COH_FN COH_REAL COH_EL(exp_parts)(COH_REAL x, COH_REAL *s) {
 #if COH_IS_DOUBLE
-  const double least = -746, most = 710, log2e = 1.4426950408889634074;
+  const double most = 709, log2e = 1.4426950408889634074;
   const double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 1.90821492927058787700e-10;
   const double magic = 6755399441055744.0; /* 1.5 * 2^52 */
   const double c[] = {2.5100472505694996e-8,    2.762020159103154879e-7,
@@ -75,45 +70,62 @@ COH_FN COH_REAL COH_EL(exp_parts)(COH_REAL x, COH_REAL low, COH_REAL *s1, COH_RE
                       0.0001984126986317155603, 0.001388888891736708056,
                       0.008333333333330038197,  0.04166666666662382053,
                       0.1666666666666666746,    0.5000000000000001031};
+  const COH_BITS one = 0x3ff0000000000000;
+  const int shift = 52;
 #else
-  const float least = -104, most = 89, log2e = 1.442695041f;
+  const float most = 88, log2e = 1.442695041f;
   const float ln2_high = 0x1.62e3p-1f, ln2_low = 9.05800061445916e-6f;
   const float magic = 12582912; /* 1.5 * 2^23 */
-  const float c[] = {0.0001989108046f, 0.001393373072f, 0.008333310845f,
-                     0.0416664642f,    0.1666666668f,   0.5000000014f};
+  const float c[] = {0.001392618359f, 0.008363179053f, 0.04166655462f, 0.1666657699f,
+                     0.5f};
+  const COH_BITS one = 0x3f800000;
+  const int shift = 23;
 #endif
-  x = x < least ? least : x;
-  x = x > most ? most : x;
-  COH_REAL t = COH_EL(madd)(x, log2e, magic), n = t - magic;
-  COH_REAL r = COH_EL(madd)(n, -ln2_high, x); /* exact */
-  r = COH_EL(madd)(n, -ln2_low, r) + low;
+  COH_REAL a = COH_EL(abs_up_to)(x, most);
+  COH_REAL t = COH_EL(madd)(a, -log2e, magic), n = t - magic;
+  COH_REAL r = COH_EL(madd)(n, -ln2_high, -a); /* exact */
+  r = COH_EL(madd)(n, -ln2_low, r);
   COH_REAL q;
   COH_POLY(q, r, c);
-  COH_EL(exp2_parts)(t, magic, s1, s2);
+  COH_BITS bits; /* the low bits of t are n, those of magic are 0 */
+  memcpy(&bits, &t, sizeof bits);
+  bits = (bits << shift) + one;
+  memcpy(s, &bits, sizeof bits);
   return COH_EL(madd)(r * r, q, r);
 }
 
-COH_FN COH_REAL COH_EL(exp)(COH_REAL x) {
-  COH_REAL s1, s2, p = COH_EL(exp_parts)(x, 0, &s1, &s2);
-  return COH_EL(madd)(s1, p, s1) * s2;
+/* exp(-|x|), 0 for NaN. */
+COH_FN COH_REAL COH_EL(decay)(COH_REAL x) {
+  COH_REAL s, p = COH_EL(exp_parts)(x, &s);
+  return COH_EL(madd)(s, p, s);
 }
 
-/* log(1 + e) for 0 <= e <= 1, as 2 atanh(e / (2 + e)). */
-COH_FN COH_REAL COH_EL(log1p_unit)(COH_REAL e) {
+/* exp(x) for x <= 0 */
+COH_FN COH_REAL COH_EL(exp)(COH_REAL x) {
+  COH_REAL e = COH_EL(decay)(x);
+  return x != x ? x : e;
+}
+
+/* y + log(1 + e) for 0 <= e <= 1; in double as 2 atanh(e / (2 + e)). */
+COH_FN COH_REAL COH_EL(log1p_unit)(COH_REAL e, COH_REAL y) {
+  COH_REAL q;
 #if COH_IS_DOUBLE
   const double c[] = {0.0808202280597176611,  0.04400369243072336941,
                       0.06000536404795356268, 0.06657072104827468075,
                       0.07692785032479311552, 0.09090894718066429085,
                       0.1111111135871393149,  0.1428571428355437858,
                       0.2000000000000729134,  0.3333333333333332928};
-#else
-  const float c[] = {0.1161216461f, 0.108532879f, 0.14296179f, 0.1999985317f,
-                     0.3333333366f};
-#endif
-  COH_REAL s = e / (2 + e), w = s * s, q;
+  double s = e / (2 + e), w = s * s;
   COH_POLY(q, w, c);
   s = s + s;
-  return COH_EL(madd)(s * w, q, s);
+  return y + COH_EL(madd)(s * w, q, s);
+#else
+  const float c[] = {0.005126102141f, -0.02907406468f, 0.07751608674f,
+                     -0.1360224762f,  0.1907688074f,   -0.2483539899f,
+                     0.3331812171f,   -0.4999944498f,  0.9999999659f};
+  COH_POLY(q, e, c);
+  return COH_EL(madd)(e, q, y);
+#endif
 }
 
 /* The tail of the normal distribution: returns Phi(-a) and *density = exp(-a^2 / 2), for
@@ -137,11 +149,10 @@ COH_FN COH_REAL COH_EL(normal_tail)(COH_REAL a, COH_REAL *density) {
                      -0.0006663496034f, -0.02155353597f,  0.0691894402f,
                      -0.1335505992f,    0.2832319239f};
 #endif
-  COH_REAL h = a * a, low = COH_EL(square_error)(a, h), s1, s2;
-  COH_REAL p = COH_EL(exp_parts)(h * (COH_REAL)-0.5, low * (COH_REAL)-0.5, &s1, &s2);
-  COH_REAL m, q = (a - K) / (a + K);
+  COH_REAL h = a * a, low = COH_EL(square_error)(a, h) * (COH_REAL)-0.5;
+  COH_REAL e = COH_EL(decay)(h * (COH_REAL)0.5), m, q = (a - K) / (a + K);
   COH_POLY(m, q, c);
-  *density = COH_EL(madd)(s1, p, s1) * s2;
+  *density = COH_EL(madd)(e, low, e);
   return *density * (m / COH_EL(madd)(a, (COH_REAL)0.5, 1));
 }
 
@@ -168,20 +179,26 @@ COH_FN COH_REAL COH_EL(sigmoid_from)(COH_REAL x, COH_REAL e, COH_REAL *slope) {
 }
 
 COH_FN COH_REAL COH_EL(act_sigmoid)(COH_REAL x, COH_REAL *slope) {
-  return COH_EL(sigmoid_from)(x, COH_EL(exp)(-COH_EL(abs)(x)), slope);
+  COH_REAL s = COH_EL(sigmoid_from)(x, COH_EL(decay)(x), slope);
+  return x != x ? x : s;
 }
 
-/* max(x, 0) + log1p(exp(-|x|)); its slope is the sigmoid. */
+/* max(x, 0) + log(1 + e) from e = exp(-|x|). */
+COH_FN COH_REAL COH_EL(softplus_from)(COH_REAL x, COH_REAL e) {
+  return COH_EL(log1p_unit)(e, x < 0 ? (COH_REAL)0 : x);
+}
+
+/* Its slope is the sigmoid. */
 COH_FN COH_REAL COH_EL(act_softplus)(COH_REAL x, COH_REAL *slope) {
-  COH_REAL e = COH_EL(exp)(-COH_EL(abs)(x)), unused;
+  COH_REAL e = COH_EL(decay)(x), unused;
   *slope = COH_EL(sigmoid_from)(x, e, &unused);
-  return (x > 0 ? x : (COH_REAL)0) + COH_EL(log1p_unit)(e);
+  return COH_EL(softplus_from)(x, e);
 }
 
 /* Beyond +-limit the other factor is 0 or 1; the limit keeps inf * 0 away. */
 COH_FN COH_REAL COH_EL(act_silu)(COH_REAL x, COH_REAL *slope) {
   const COH_REAL limit = COH_IS_DOUBLE ? 800 : 120;
-  COH_REAL d, s = COH_EL(sigmoid_from)(x, COH_EL(exp)(-COH_EL(abs)(x)), &d);
+  COH_REAL d, s = COH_EL(sigmoid_from)(x, COH_EL(decay)(x), &d);
   COH_REAL y = x < -limit ? -limit : x, z = y > limit ? limit : y;
   *slope = COH_EL(madd)(z, d, s);
   return y * s;
@@ -200,12 +217,13 @@ COH_FN COH_REAL COH_EL(act_gelu)(COH_REAL x, COH_REAL *slope) {
 
 /* -expm1(-2|x|) / (2 + expm1(-2|x|)); slope 4 e / (1 + e)^2 with e = exp(-2|x|). */
 COH_FN COH_REAL COH_EL(act_tanh)(COH_REAL x, COH_REAL *slope) {
-  COH_REAL s1, s2, p = COH_EL(exp_parts)(-2 * COH_EL(abs)(x), 0, &s1, &s2);
-  COH_REAL s = s1 * s2, em1 = COH_EL(madd)(s, p, s - 1);
-  COH_REAL e = COH_EL(madd)(s1, p, s1) * s2, inv = 1 / (2 + em1);
+  COH_REAL s, p = COH_EL(exp_parts)(2 * x, &s);
+  COH_REAL em1 = COH_EL(madd)(s, p, s - 1), e = COH_EL(madd)(s, p, s);
+  COH_REAL inv = 1 / (2 + em1);
   COH_REAL y = -em1 * inv, negative = -y;
   *slope = 4 * e * inv * inv;
-  return x < 0 ? negative : y;
+  y = x < 0 ? negative : y;
+  return x != x ? x : y;
 }
 
 COH_FN COH_REAL COH_EL(act_identity)(COH_REAL x, COH_REAL *slope) {
@@ -213,13 +231,16 @@ COH_FN COH_REAL COH_EL(act_identity)(COH_REAL x, COH_REAL *slope) {
   return x;
 }
 
-/* g(x) = sigmoid(4 x) + softplus(x); exp(-4|x|) is the fourth power of exp(-|x|). */
+/* g(x) = sigmoid(4 x) + softplus(x); exp(-4|x|) is the fourth power of exp(-|x|), and one
+ * division serves both sigmoids. */
 COH_FN COH_REAL COH_EL(act_g)(COH_REAL x, COH_REAL *slope) {
-  COH_REAL e = COH_EL(exp)(-COH_EL(abs)(x)), e2 = e * e, d4, unused;
-  COH_REAL s4 = COH_EL(sigmoid_from)(x, e2 * e2, &d4);
-  COH_REAL s = COH_EL(sigmoid_from)(x, e, &unused);
-  *slope = COH_EL(madd)(4, d4, s);
-  return s4 + ((x > 0 ? x : (COH_REAL)0) + COH_EL(log1p_unit)(e));
+  COH_REAL e = COH_EL(decay)(x), e2 = e * e, e4 = e2 * e2;
+  COH_REAL below = 1 + e, below4 = 1 + e4, inv = 1 / (below * below4);
+  COH_REAL upper = inv * below4, upper4 = inv * below;
+  COH_REAL lower = e * upper, lower4 = e4 * upper4;
+  COH_REAL s = x < 0 ? lower : upper, s4 = x < 0 ? lower4 : upper4;
+  *slope = COH_EL(madd)(4 * lower4, upper4, s);
+  return s4 + COH_EL(softplus_from)(x, e);
 }
 
 /* By name; with a constant `kind` the switch disappears. */
