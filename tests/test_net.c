@@ -248,6 +248,133 @@ static void test_every_batch_and_width(void **state) {
     }
 }
 
+/* ---- small networks in one go against the three steps ---------------------------- */
+
+typedef struct batch {
+  void *x, *y;
+  int32_t *labels;
+} batch;
+
+/* Gradients and loss of both ways. The plain one on `e`, whose device is the same. */
+static void three_steps(coh_ensemble *e, size_t B, const batch *b, const coh_target *t) {
+  coh_error err;
+  coh_workspace *w;
+  void *out, *dout;
+  const coh_device_ops *ops = e->dev->ops;
+  size_t O = e->plan.n_out;
+  ok(coh_workspace_create(&e->plan, e->dev, e->N, B, true, &w, &err), &err);
+  dout = coh_workspace_dout(w);
+  ok(coh_forward(e, w, B, b->x, 0, true, &out, &err), &err);
+  if (t->y)
+    ok(ops->mse(e->dev, e->N, B, O, out, t->y, t->scale, dout, t->loss, &err), &err);
+  else
+    ok(ops->cross_entropy(e->dev, e->N, B, O, out, t->labels, t->scale, dout, t->loss,
+                          NULL, &err),
+       &err);
+  ok(coh_backward(e, w, B, b->x, 0, dout, &err), &err);
+  coh_workspace_destroy(w);
+}
+
+/* The last member alone gives the same bits. */
+static void check_small_alone(const coh_ensemble *all, size_t B, const batch *b,
+                              const coh_target *t) {
+  coh_error err;
+  coh_ensemble *e;
+  coh_target mine = *t;
+  size_t n = all->N - 1, row = all->plan.P * coh_dtype_size(all->dev->dtype);
+  double loss = 0;
+  mine.loss = &loss;
+  ok(coh_ensemble_create(&all->plan, all->dev, 1, &e, &err), &err);
+  ok(coh_ensemble_set(e, (char *)all->params + n * row, &err), &err);
+  ok(coh_gradients(e, NULL, B, b->x, &mine, &err), &err);
+  assert_memory_equal(e->grads, (char *)all->grads + n * row, row);
+  assert_true(loss == t->loss[n]);
+  coh_ensemble_destroy(e);
+}
+
+static void check_small(coh_device *dev, size_t B, size_t L, const size_t *sizes,
+                        bool mse) {
+  enum { N = 3 };
+  coh_error err;
+  coh_plan plan;
+  coh_ensemble *e;
+  coh_dtype type = dev->dtype;
+  ok(coh_plan_dense(L, sizes, (coh_act)pick(COH_SOFTPLUS, COH_G), NULL, &plan, &err),
+     &err);
+  assert_true(coh_plan_is_small(&plan, dev));
+  ok(coh_ensemble_create(&plan, dev, N, &e, &err), &err);
+  size_t P = N * plan.P, O = plan.n_out;
+  void *p = random_numbers(type, P, 0.5), *g = random_numbers(type, P, 1);
+  batch b = {random_numbers(type, B * plan.d_in, 1), random_numbers(type, B * O, 1),
+             calloc(B, sizeof(int32_t))};
+  assert_non_null(b.labels);
+  for (size_t i = 0; i < B; i++) b.labels[i] = (int32_t)pick(0, O - 1);
+  double loss[N] = {0}, plain[N] = {0}, eps = type == COH_F64 ? 1e-13 : 2e-5;
+  coh_target t = {mse ? b.y : NULL, mse ? NULL : b.labels, 1.0 / (double)B, plain};
+  ok(coh_ensemble_set(e, p, &err), &err);
+  three_steps(e, B, &b, &t);
+  memcpy(g, e->grads, P * coh_dtype_size(type));
+  memset(e->grads, 0xff, P * coh_dtype_size(type));
+  t.loss = loss;
+  ok(coh_gradients(e, NULL, B, b.x, &t, &err), &err);
+  for (size_t i = 0; i < P; i++) {
+    double want = coh_get(type, g, i);
+    assert_close(coh_get(type, e->grads, i), want, eps * (1 + fabs(want)), "gradient");
+  }
+  for (size_t n = 0; n < N; n++)
+    assert_close(loss[n], plain[n], eps * (double)B * (1 + plain[n]), "loss");
+  check_small_alone(e, B, &b, &t);
+  coh_ensemble_destroy(e);
+  free(p), free(g), free(b.x), free(b.y), free(b.labels);
+}
+
+static void small_sizes(coh_device *dev) {
+  for (size_t v = 1; v <= 67; v++) {
+    size_t width = v < COH_SMALL_WIDTH ? v : COH_SMALL_WIDTH;
+    check_small(dev, v, 2, (size_t[]){pick(1, 9), pick(1, 30), pick(1, 5)}, v % 2);
+    check_small(dev, v + 310, 3, (size_t[]){2, 25, 25, 1}, true);
+    check_small(dev, pick(1, 80), 2, (size_t[]){width, pick(1, 20), 3}, v % 2);
+    check_small(dev, pick(1, 80), 3, (size_t[]){4, width, pick(1, 64), 2}, v % 2);
+    check_small(dev, pick(1, 80), 2, (size_t[]){3, pick(1, 20), width}, v % 2);
+  }
+  check_small(dev, 1000, 1, (size_t[]){7, 3}, false);
+  check_small(dev, 1000, 4, (size_t[]){5, 8, 9, 10, 2}, true);
+}
+
+static void test_small_networks(void **state) {
+  (void)state;
+  const char *const isas[] = {"avx512", "avx2", "generic"};
+  for (size_t i = 0; i < 3; i++)
+    for (coh_dtype t = COH_F32; t <= COH_F64; t++) {
+      coh_error err = {0};
+      coh_device *dev;
+      int rc = coh_device_open_cpu(isas[i], t, &dev, &err);
+      if (rc == COH_EUSAGE) continue; /* not this processor */
+      ok(rc, &err);
+      small_sizes(dev);
+      coh_device_close(dev);
+    }
+}
+
+static void test_what_is_small(void **state) {
+  (void)state;
+  coh_error err;
+  coh_plan plan;
+  const size_t wide[] = {65, 3, 1}, tall[] = {2, 65, 1}, skipped[] = {2, 3, 1};
+  const bool skip[] = {false, true};
+  coh_device *dev;
+  ok(coh_device_open(COH_DEVICE_CPU, COH_F32, &dev, &err), &err);
+  ok(coh_plan_dense(2, wide, COH_G, NULL, &plan, &err), &err);
+  assert_false(coh_plan_is_small(&plan, dev));
+  ok(coh_plan_dense(2, tall, COH_G, NULL, &plan, &err), &err);
+  assert_false(coh_plan_is_small(&plan, dev));
+  ok(coh_plan_dense(2, skipped, COH_G, skip, &plan, &err), &err);
+  assert_false(coh_plan_is_small(&plan, dev));
+  ok(coh_plan_dense(2, skipped, COH_G, NULL, &plan, &err), &err);
+  assert_true(coh_plan_is_small(&plan, dev));
+  coh_device_close(dev);
+}
+
 /* ---- an ensemble against its members alone --------------------------------------- */
 
 enum { MEMBERS = 5, BATCH = 40, STEPS = 20 };
@@ -732,6 +859,8 @@ int main(void) {
       cmocka_unit_test(test_gradients),
       cmocka_unit_test(test_order_of_skip_blocks),
       cmocka_unit_test(test_every_batch_and_width),
+      cmocka_unit_test(test_small_networks),
+      cmocka_unit_test(test_what_is_small),
       cmocka_unit_test(test_ensemble_equals_members_alone),
       cmocka_unit_test(test_steps_allocate_nothing),
       cmocka_unit_test(test_misuse_is_refused),

@@ -64,6 +64,27 @@ typedef struct coh_step_args {
   void *v; /* device [N, P]: second moment; NULL for SGD */
 } coh_step_args;
 
+/* Loss and gradient of N small networks of dense layers, which read one batch of x and
+ * differ in their parameters alone: forward, loss and backward of one after the other.
+ * Layer l: z = a W + b with W [in, out] at `w` of a member's P parameters and b [out]
+ * behind it, a' = act(z), but the last layer's act is not applied; layer[l].in =
+ * layer[l-1].out. Losses as below: y (mse) or labels (cross_entropy), the other NULL. */
+enum { COH_SMALL_LAYERS = 8, COH_SMALL_WIDTH = 64 }; /* most that pay */
+typedef struct coh_small_layer {
+  size_t in, out, w;
+  coh_act act;
+} coh_small_layer;
+typedef struct coh_small {
+  size_t L, N, B, P;
+  coh_small_layer layer[COH_SMALL_LAYERS];
+  const void *x, *y;     /* device [B, in], [B, out] */
+  const int32_t *labels; /* device [B] */
+  double scale;
+  const void *params; /* device [N, P] */
+  void *grads;        /* device [N, P]: overwritten */
+  double *loss;       /* device [N]: added the sum over the rows */
+} coh_small;
+
 typedef struct coh_device_ops {
   const char *name; /* "cpu", "cuda" */
 
@@ -118,6 +139,7 @@ typedef struct coh_device_ops {
                        double *correct, coh_error *);
 
   int (*step)(coh_device *, const coh_step_args *, coh_error *);
+  int (*small)(coh_device *, const coh_small *, coh_error *); /* NULL: has none */
 } coh_device_ops;
 
 struct coh_device {

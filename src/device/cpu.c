@@ -2,8 +2,8 @@
  * over members, checks what callers promise. One thread; ranks are the parallelism.
  *
  * Calls allocate nothing once the scratch area has its size: all of it is made at
- * opening, but for a cross-entropy over more classes than COH_CROSS_ENTROPY_CHUNK, which
- * makes it grow once.
+ * opening, but for a cross-entropy over more classes than COH_CROSS_ENTROPY_CHUNK and for
+ * small networks, which make it grow once.
  *
  * Numbers below the normal range count as zero in all arithmetic here: processors take
  * 20 times as long over them, and moments of parameters without a gradient decay into
@@ -21,26 +21,31 @@
 #include <xmmintrin.h>
 #endif
 
+/* Memory of a size that grows; what was in it is lost. */
+typedef struct area {
+  void *memory;
+  size_t bytes;
+} area;
+
+static int area_reserve(area *a, size_t bytes, coh_error *err) {
+  if (bytes <= a->bytes) return COH_OK;
+  void *larger;
+  int rc = coh_alloc(&larger, bytes, 1, err);
+  if (rc) return rc;
+  free(a->memory);
+  *a = (area){larger, bytes};
+  return COH_OK;
+}
+
 typedef struct cpu {
   const coh_kernels *kernels;
-  void *scratch;
-  size_t scratch_bytes;
+  area scratch; /* of one kernel's call */
+  area small;   /* activations of a small network */
   char text[32];
 } cpu;
 
 static cpu *cpu_of(const coh_device *dev) {
   return dev->impl;
-}
-
-static int scratch_reserve(cpu *c, size_t bytes, coh_error *err) {
-  if (bytes <= c->scratch_bytes) return COH_OK;
-  void *larger;
-  int rc = coh_alloc(&larger, bytes, 1, err);
-  if (rc) return rc;
-  free(c->scratch);
-  c->scratch = larger;
-  c->scratch_bytes = bytes;
-  return COH_OK;
 }
 
 /* Member n of an array: `stride` elements apart. NULL stays NULL. */
@@ -130,7 +135,7 @@ static int cpu_gemm(coh_device *dev, const coh_gemm *g, coh_error *err) {
                     g->ldb, g->ldc);
   cpu *c = cpu_of(dev);
   unsigned mode = arithmetic_begin();
-  c->kernels->gemm(g, c->scratch);
+  c->kernels->gemm(g, c->scratch.memory);
   arithmetic_end(mode);
   return COH_OK;
 }
@@ -189,23 +194,30 @@ static int cpu_mse(coh_device *dev, size_t N, size_t B, size_t O, const void *ou
   return COH_OK;
 }
 
-static int cpu_cross_entropy(coh_device *dev, size_t N, size_t B, size_t O,
-                             const void *out, const int32_t *labels, double scale,
-                             void *dout, double *loss, double *correct, coh_error *err) {
-  cpu *c = cpu_of(dev);
+static int check_labels(size_t B, size_t O, const int32_t *labels, coh_error *err) {
   for (size_t b = 0; b < B; b++)
     if (labels[b] < 0 || (size_t)labels[b] >= O)
       return coh_fail(err, COH_EDATA,
                       "label %d in row %zu of a batch: %zu classes, from 0",
                       (int)labels[b], b, O);
-  int rc =
-      scratch_reserve(c, coh_cross_entropy_room(O) * coh_dtype_size(dev->dtype), err);
+  return COH_OK;
+}
+
+static int cpu_cross_entropy(coh_device *dev, size_t N, size_t B, size_t O,
+                             const void *out, const int32_t *labels, double scale,
+                             void *dout, double *loss, double *correct, coh_error *err) {
+  cpu *c = cpu_of(dev);
+  int rc = check_labels(B, O, labels, err);
+  if (rc) return rc;
+  rc = area_reserve(&c->scratch, coh_cross_entropy_room(O) * coh_dtype_size(dev->dtype),
+                    err);
   if (rc) return rc;
   unsigned mode = arithmetic_begin();
   for (size_t n = 0; n < N; n++) {
     double right;
-    loss[n] += c->kernels->cross_entropy(B, O, member(dev, out, n, B * O), labels, scale,
-                                         member(dev, dout, n, B * O), &right, c->scratch);
+    loss[n] +=
+        c->kernels->cross_entropy(B, O, member(dev, out, n, B * O), labels, scale,
+                                  member(dev, dout, n, B * O), &right, c->scratch.memory);
     if (correct) correct[n] += right;
   }
   arithmetic_end(mode);
@@ -217,9 +229,25 @@ static int cpu_step(coh_device *dev, const coh_step_args *a, coh_error *err) {
   if (a->kind == COH_ADAM ? !a->m || !a->v : (a->mu != 0) != (a->m != NULL))
     return coh_fail(err, COH_EBUG, "step: moment buffers do not fit the optimiser");
   unsigned mode = arithmetic_begin();
-  for (size_t n = 0; n < a->N; n++) cpu_of(dev)->kernels->step(a, n);
+  cpu_of(dev)->kernels->step(a);
   arithmetic_end(mode);
   return COH_OK;
+}
+
+static int cpu_small(coh_device *dev, const coh_small *s, coh_error *err) {
+  cpu *c = cpu_of(dev);
+  if (s->L == 0 || s->L > COH_SMALL_LAYERS)
+    return coh_fail(err, COH_EBUG, "small: %zu layers", s->L);
+  int rc;
+  size_t size = coh_dtype_size(dev->dtype), O = s->layer[s->L - 1].out;
+  if (s->labels) COH_TRY(check_labels(s->B, O, s->labels, err));
+  COH_TRY(area_reserve(&c->scratch, coh_cross_entropy_room(O) * size, err));
+  COH_TRY(area_reserve(&c->small, c->kernels->small_room(s) * size, err));
+  unsigned mode = arithmetic_begin();
+  c->kernels->small(s, c->small.memory, c->scratch.memory);
+  arithmetic_end(mode);
+cleanup:
+  return rc;
 }
 
 static const coh_device_ops cpu_ops = {.name = "cpu",
@@ -238,7 +266,8 @@ static const coh_device_ops cpu_ops = {.name = "cpu",
                                        .outer = cpu_outer,
                                        .mse = cpu_mse,
                                        .cross_entropy = cpu_cross_entropy,
-                                       .step = cpu_step};
+                                       .step = cpu_step,
+                                       .small = cpu_small};
 
 /* ---- opening --------------------------------------------------------------------- */
 
@@ -311,7 +340,7 @@ int coh_device_open_cpu(const char *isa_name, coh_dtype dtype, coh_device **out,
   dev->cache_bytes = cache_bytes();
   c->kernels = &found.kernels[dtype];
   snprintf(c->text, sizeof c->text, "cpu (%s)", found.name);
-  COH_TRY(scratch_reserve(c, c->kernels->scratch_bytes, err));
+  COH_TRY(area_reserve(&c->scratch, c->kernels->scratch_bytes, err));
   *out = dev;
   return COH_OK;
 cleanup:
@@ -321,7 +350,7 @@ cleanup:
 
 void coh_cpu_close(coh_device *dev) {
   cpu *c = cpu_of(dev);
-  if (c) free(c->scratch);
+  if (c) free(c->scratch.memory), free(c->small.memory);
   free(c);
   free(dev);
 }

@@ -273,27 +273,34 @@ COH_FN COH_REAL COH_EL(act)(coh_act kind, COH_REAL x, COH_REAL *slope) {
 
 /* What one step holds for all parameters of a member. */
 typedef struct COH_EL(rule) {
-  COH_REAL lr, wd, mu;                        /* lr: for Adam lr / (1 - b1^t) */
-  COH_REAL b1, one_b1, b2, one_b2, root, eps; /* Adam; root = sqrt(1 - b2^t) */
+  COH_REAL lr, wd, mu;                            /* lr: for Adam lr / (1 - b1^t) */
+  COH_REAL b1, one_b1, b2, one_b2, inv_root, eps; /* Adam; 1 / sqrt(1 - b2^t) */
+  double correction;                              /* 1 - b1^t */
   bool first, nesterov;
 } COH_EL(rule);
 
-static inline COH_EL(rule) COH_EL(rule_make)(const coh_step_args *a, size_t member) {
+/* All but what differs between members. */
+static inline COH_EL(rule) COH_EL(rule_make)(const coh_step_args *a) {
   double t = (double)a->t;
-  double correction = a->kind == COH_ADAM ? 1 - pow(a->beta1, t) : 1;
-  COH_EL(rule) s;
-  s.lr = (COH_REAL)(a->lr[member] / correction);
-  s.wd = (COH_REAL)a->wd[member];
+  COH_EL(rule) s = {0};
+  s.correction = a->kind == COH_ADAM ? 1 - pow(a->beta1, t) : 1;
   s.mu = (COH_REAL)a->mu;
   s.b1 = (COH_REAL)a->beta1;
   s.one_b1 = (COH_REAL)(1 - a->beta1);
   s.b2 = (COH_REAL)a->beta2;
   s.one_b2 = (COH_REAL)(1 - a->beta2);
-  s.root = (COH_REAL)sqrt(1 - pow(a->beta2, t));
+  s.inv_root = (COH_REAL)(1 / sqrt(1 - pow(a->beta2, t)));
   s.eps = (COH_REAL)a->eps;
   s.first = a->t == 1;
   s.nesterov = a->nesterov;
   return s;
+}
+
+/* And that, from the host's arrays. */
+static inline void COH_EL(rule_of)(COH_EL(rule) * s, const coh_step_args *a,
+                                   size_t member) {
+  s->lr = (COH_REAL)(a->lr[member] / s->correction);
+  s->wd = (COH_REAL)a->wd[member];
 }
 
 /* Each returns the new w. */
@@ -316,6 +323,6 @@ COH_FN COH_REAL COH_EL(adam)(const COH_EL(rule) * s, COH_REAL w, COH_REAL g, COH
   g = COH_EL(madd)(s->wd, w, g);
   *m = COH_EL(madd)(s->b1, *m, s->one_b1 * g);
   *v = COH_EL(madd)(s->b2, *v, s->one_b2 * g * g);
-  COH_REAL denominator = COH_EL(sqrt)(*v) / s->root + s->eps;
+  COH_REAL denominator = COH_EL(madd)(COH_EL(sqrt)(*v), s->inv_root, s->eps);
   return COH_EL(madd)(-s->lr, *m / denominator, w);
 }

@@ -1,6 +1,6 @@
 /* kernels.h - what one build of kernels.c (one instruction set) exports: for each type a
- * struct of function pointers that work on ONE member, but for gemm, which takes all
- * members so that it can lay narrow ones side by side. Private to src/device.
+ * struct of function pointers that work on ONE member, but for gemm, step and small,
+ * which take all of them. Private to src/device.
  */
 #ifndef COHORT_DEVICE_KERNELS_H
 #define COHORT_DEVICE_KERNELS_H
@@ -23,7 +23,10 @@ typedef struct coh_kernels {
   /* scratch: coh_cross_entropy_room(O) elements */
   double (*cross_entropy)(size_t B, size_t O, const void *out, const int32_t *labels,
                           double scale, void *dout, double *correct, void *scratch);
-  void (*step)(const coh_step_args *, size_t member);
+  void (*step)(const coh_step_args *); /* of all members */
+  size_t (*small_room)(const coh_small *);
+  /* arrays: small_room elements, 64-byte aligned; scratch: as of cross_entropy */
+  void (*small)(const coh_small *, void *arrays, void *scratch);
 } coh_kernels;
 
 enum { COH_CROSS_ENTROPY_CHUNK = 1024 };

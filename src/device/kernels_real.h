@@ -3,53 +3,53 @@
  * only, and sums run in an order fixed by B and O.
  */
 
-/* z [n] = act(z + bias), bias [n]: of one row or, repeated, of several. */
+/* z [n] = act(z) */
 static inline __attribute__((always_inline)) void
-K(act_run)(const coh_act kind, size_t n, const REAL *bias, REAL *z, REAL *deriv) {
+K(act_run)(const coh_act kind, size_t n, REAL *restrict z, REAL *restrict deriv) {
   if (deriv) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
       REAL slope;
-      z[i] = EL(act)(kind, z[i] + bias[i], &slope);
+      z[i] = EL(act)(kind, z[i], &slope);
       deriv[i] = slope;
     }
   } else {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
       REAL slope;
-      z[i] = EL(act)(kind, z[i] + bias[i], &slope);
+      z[i] = EL(act)(kind, z[i], &slope);
     }
   }
 }
 
-static void K(act_flat)(coh_act kind, size_t n, const REAL *bias, REAL *z, REAL *deriv) {
+static void K(act_flat)(coh_act kind, size_t n, REAL *z, REAL *deriv) {
   switch (kind) {
   case COH_RELU:
-    K(act_run)(COH_RELU, n, bias, z, deriv);
+    K(act_run)(COH_RELU, n, z, deriv);
     break;
   case COH_LEAKY_RELU:
-    K(act_run)(COH_LEAKY_RELU, n, bias, z, deriv);
+    K(act_run)(COH_LEAKY_RELU, n, z, deriv);
     break;
   case COH_SOFTPLUS:
-    K(act_run)(COH_SOFTPLUS, n, bias, z, deriv);
+    K(act_run)(COH_SOFTPLUS, n, z, deriv);
     break;
   case COH_GELU:
-    K(act_run)(COH_GELU, n, bias, z, deriv);
+    K(act_run)(COH_GELU, n, z, deriv);
     break;
   case COH_SILU:
-    K(act_run)(COH_SILU, n, bias, z, deriv);
+    K(act_run)(COH_SILU, n, z, deriv);
     break;
   case COH_TANH:
-    K(act_run)(COH_TANH, n, bias, z, deriv);
+    K(act_run)(COH_TANH, n, z, deriv);
     break;
   case COH_IDENTITY:
-    K(act_run)(COH_IDENTITY, n, bias, z, deriv);
+    K(act_run)(COH_IDENTITY, n, z, deriv);
     break;
   case COH_SIGMOID:
-    K(act_run)(COH_SIGMOID, n, bias, z, deriv);
+    K(act_run)(COH_SIGMOID, n, z, deriv);
     break;
   case COH_G:
-    K(act_run)(COH_G, n, bias, z, deriv);
+    K(act_run)(COH_G, n, z, deriv);
     break;
   }
 }
@@ -68,7 +68,10 @@ static void K(bias_act)(coh_act kind, size_t B, size_t O, const void *bias, void
   }
   for (size_t b = 0; b < B; b += rows) {
     size_t n = (B - b < rows ? B - b : rows) * O;
-    K(act_flat)(kind, n, tile, zr + b * O, dr ? dr + b * O : NULL);
+    REAL *zb = zr + b * O;
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) zb[i] += tile[i];
+    K(act_flat)(kind, n, zb, dr ? dr + b * O : NULL);
   }
 }
 
@@ -206,13 +209,13 @@ static double K(cross_entropy)(size_t B, size_t O, const void *out, const int32_
   return loss;
 }
 
-static void K(step)(const coh_step_args *a, size_t member) {
-  const EL(rule) rule = EL(rule_make)(a, member);
+static void K(step_member)(const coh_step_args *a, size_t member, EL(rule) rule) {
   size_t offset = member * a->P;
   REAL *restrict w = (REAL *)a->w + offset;
   const REAL *restrict g = (const REAL *)a->g + offset;
   REAL *restrict m = a->m ? (REAL *)a->m + offset : NULL;
   REAL *restrict v = a->v ? (REAL *)a->v + offset : NULL;
+  EL(rule_of)(&rule, a, member);
   if (a->kind == COH_ADAM) {
 #pragma omp simd
     for (size_t i = 0; i < a->P; i++) w[i] = EL(adam)(&rule, w[i], g[i], &m[i], &v[i]);
@@ -223,4 +226,9 @@ static void K(step)(const coh_step_args *a, size_t member) {
 #pragma omp simd
     for (size_t i = 0; i < a->P; i++) w[i] = EL(sgd_plain)(&rule, w[i], g[i]);
   }
+}
+
+static void K(step)(const coh_step_args *a) {
+  const EL(rule) rule = EL(rule_make)(a);
+  for (size_t n = 0; n < a->N; n++) K(step_member)(a, n, rule);
 }

@@ -257,6 +257,54 @@ cleanup:
   return rc;
 }
 
+/* ---- all at once ----------------------------------------------------------------- */
+
+bool coh_plan_is_small(const coh_plan *p, const coh_device *dev) {
+  if (!dev->ops->small || p->L > COH_SMALL_LAYERS || p->d_in > COH_SMALL_WIDTH)
+    return false;
+  for (size_t l = 0; l < p->L; l++)
+    if (p->layer[l].skip || p->layer[l].out > COH_SMALL_WIDTH) return false;
+  return true;
+}
+
+static int small_gradients(coh_ensemble *e, size_t B, const void *x, const coh_target *t,
+                           coh_error *err) {
+  coh_small s = {.L = e->plan.L,
+                 .N = e->N,
+                 .B = B,
+                 .P = e->plan.P,
+                 .x = x,
+                 .y = t->y,
+                 .labels = t->labels,
+                 .scale = t->scale,
+                 .params = e->params,
+                 .grads = e->grads,
+                 .loss = t->loss};
+  for (size_t l = 0; l < s.L; l++) {
+    const coh_layer *y = &e->plan.layer[l];
+    s.layer[l] = (coh_small_layer){.in = y->in, .out = y->out, .w = y->w, .act = y->act};
+  }
+  return e->dev->ops->small(e->dev, &s, err);
+}
+
+int coh_gradients(coh_ensemble *e, coh_workspace *w, size_t B, const void *x,
+                  const coh_target *t, coh_error *err) {
+  if (coh_plan_is_small(&e->plan, e->dev)) return small_gradients(e, B, x, t, err);
+  int rc;
+  const coh_device_ops *ops = e->dev->ops;
+  size_t O = e->plan.n_out;
+  void *out, *dout = coh_workspace_dout(w);
+  COH_TRY(coh_forward(e, w, B, x, 0, true, &out, err));
+  if (t->y)
+    COH_TRY(ops->mse(e->dev, e->N, B, O, out, t->y, t->scale, dout, t->loss, err));
+  else
+    COH_TRY(ops->cross_entropy(e->dev, e->N, B, O, out, t->labels, t->scale, dout,
+                               t->loss, NULL, err));
+  COH_TRY(coh_backward(e, w, B, x, 0, dout, err));
+cleanup:
+  return rc;
+}
+
 /* ---- gradients of single rows ---------------------------------------------------- */
 
 static int layer_rows(const coh_ensemble *e, const coh_workspace *w, size_t l, size_t B,

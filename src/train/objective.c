@@ -16,8 +16,9 @@ static size_t chunk_of(const coh_plan *p) {
   return rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
 }
 
-/* Members that one pass takes: as many as fit the workspace. */
+/* Members that one pass takes: as many as fit the workspace; small networks need none. */
 static size_t group_of(const coh_trainer *t, size_t chunk) {
+  if (coh_plan_is_small(&t->plan, t->dev)) return t->count;
   size_t one = coh_workspace_bytes(&t->plan, COH_F64, 1, chunk, true);
   size_t fits = workspace_bytes / one;
   if (fits < 1) fits = 1;
@@ -32,7 +33,8 @@ int coh_objective_create(coh_trainer *t, coh_objective *o, coh_error *err) {
   o->group = group_of(t, o->chunk);
   coh_grid_rows(t->grid, t->train.host->n, &o->first, &o->rows);
   COH_TRY(coh_ensemble_create(&t->plan, dev, t->count, &o->ens, err));
-  COH_TRY(coh_workspace_create(&t->plan, dev, o->group, o->chunk, true, &o->work, err));
+  if (!coh_plan_is_small(&t->plan, dev))
+    COH_TRY(coh_workspace_create(&t->plan, dev, o->group, o->chunk, true, &o->work, err));
   COH_TRY(dev->ops->alloc(dev, bytes, &o->sum, err));
   COH_TRY(dev->ops->alloc(dev, t->count * sizeof(double), (void **)&o->loss, err));
   COH_TRY(coh_alloc(&o->rate, o->group, sizeof *o->rate, err));
@@ -72,23 +74,18 @@ static int pass(coh_objective *o, size_t first, size_t members, size_t at, size_
                 coh_error *err) {
   int rc;
   coh_trainer *t = o->t;
-  const coh_device_ops *ops = t->dev->ops;
   size_t P = t->plan.P, O = t->plan.n_out;
+  bool mse = t->spec.loss == COH_MSE;
   const double *x = (const double *)t->train.x + at * t->plan.d_in;
-  double scale = 1.0 / (double)t->train.host->n;
+  coh_target target = {.y = mse ? (const double *)t->train.y + at * O : NULL,
+                       .labels = mse ? NULL : t->train.labels + at,
+                       .scale = 1.0 / (double)t->train.host->n,
+                       .loss = o->loss + first};
   coh_ensemble group = *o->ens;
   group.N = members;
   group.params = (double *)o->ens->params + first * P;
   group.grads = (double *)o->ens->grads + first * P;
-  void *out, *dout = coh_workspace_dout(o->work);
-  COH_TRY(coh_forward(&group, o->work, rows, x, 0, true, &out, err));
-  if (t->spec.loss == COH_MSE)
-    COH_TRY(ops->mse(t->dev, members, rows, O, out, (double *)t->train.y + at * O, scale,
-                     dout, o->loss + first, err));
-  else
-    COH_TRY(ops->cross_entropy(t->dev, members, rows, O, out, t->train.labels + at, scale,
-                               dout, o->loss + first, NULL, err));
-  COH_TRY(coh_backward(&group, o->work, rows, x, 0, dout, err));
+  COH_TRY(coh_gradients(&group, o->work, rows, x, &target, err));
   COH_TRY(add_gradients(o, &group, (double *)o->sum + first * P, err));
 cleanup:
   return rc;

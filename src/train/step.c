@@ -58,22 +58,13 @@ static coh_ensemble group_of(const coh_trainer *t, size_t first, size_t count) {
  * members [first, first + count). */
 static int gradients(coh_trainer *t, size_t first, size_t count, size_t rows,
                      size_t total, coh_error *err) {
-  int rc;
-  const coh_device_ops *ops = t->dev->ops;
-  void *out, *dout = coh_workspace_dout(t->work);
-  double scale = 1.0 / (double)total;
-  double *loss = (total == t->spec.batch ? t->loss_sum : t->loss_last) + first;
+  bool mse = t->spec.loss == COH_MSE;
+  coh_target target = {.y = mse ? t->batch.y : NULL,
+                       .labels = mse ? NULL : t->batch.labels,
+                       .scale = 1.0 / (double)total};
+  target.loss = (total == t->spec.batch ? t->loss_sum : t->loss_last) + first;
   coh_ensemble group = group_of(t, first, count);
-  COH_TRY(coh_forward(&group, t->work, rows, t->batch.x, 0, true, &out, err));
-  if (t->spec.loss == COH_MSE)
-    COH_TRY(ops->mse(t->dev, count, rows, t->plan.n_out, out, t->batch.y, scale, dout,
-                     loss, err));
-  else
-    COH_TRY(ops->cross_entropy(t->dev, count, rows, t->plan.n_out, out, t->batch.labels,
-                               scale, dout, loss, NULL, err));
-  COH_TRY(coh_backward(&group, t->work, rows, t->batch.x, 0, dout, err));
-cleanup:
-  return rc;
+  return coh_gradients(&group, t->work, rows, t->batch.x, &target, err);
 }
 
 /* Row `first` of a device array [N, P]; NULL stays NULL. */

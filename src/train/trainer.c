@@ -68,10 +68,18 @@ cleanup:
   return rc;
 }
 
+/* Small networks: as many as leave gradients in the cache for the update, with what that
+ * reads and writes. */
+static size_t small_group(const coh_trainer *t) {
+  size_t fit = t->dev->cache_bytes / (4 * t->plan.P * coh_dtype_size(t->dev->dtype));
+  return fit < 1 ? 1 : fit < t->count ? fit : t->count;
+}
+
 /* As many members as keep their activations in the device's cache, but enough that the
  * input, which each group reads anew, is a small part of what is moved; equal groups. */
 static size_t group_size(const coh_trainer *t) {
   size_t width = 0, most = t->count;
+  if (coh_plan_is_small(&t->plan, t->dev)) return small_group(t);
   for (size_t l = 0; l < t->plan.L; l++) width += 3 * t->plan.layer[l].out;
   size_t fit = t->dev->cache_bytes / (t->rows * width * coh_dtype_size(t->dev->dtype));
   size_t worth = 4 * t->plan.d_in / width + 1, group = fit > worth ? fit : worth;
@@ -85,7 +93,9 @@ static int create_ensemble(coh_trainer *t, const coh_dataset *train, coh_error *
   COH_TRY(coh_device_data_create(t->dev, train, &t->train, err));
   COH_TRY(coh_ensemble_create(&t->plan, t->dev, t->count, &t->ens, err));
   t->group = group_size(t);
-  COH_TRY(coh_workspace_create(&t->plan, t->dev, t->group, t->rows, true, &t->work, err));
+  if (!coh_plan_is_small(&t->plan, t->dev))
+    COH_TRY(
+        coh_workspace_create(&t->plan, t->dev, t->group, t->rows, true, &t->work, err));
   COH_TRY(create_arrays(t, err));
 cleanup:
   return rc;

@@ -1,0 +1,265 @@
+/* small_real.h - loss and gradient of small networks, one after the other, all layers of
+ * one while they are in the cache; read by kernels.c for float and double.
+ *
+ * Here rows of the batch lie along the vectors: activations are [features, ld], ld the
+ * rows of a block filled up to whole vectors. So vectors are full whatever the widths
+ * are, weights are broadcast from where they lie and nothing is packed. Both products run
+ * over tiles of SMALL_ROWS features by SMALL_COLS vectors (or features), cut so that the
+ * tiles of a matrix differ by one at most.
+ *
+ * Below the last feature of each activation stands a row of ones: the bias lies behind
+ * its layer's weights, and its gradient is that of one more weight.
+ *
+ * What is filled up takes part until the loss, whose gradient is 0 there. A member's
+ * result depends on its own data and on the order of rows alone: rows are taken in blocks
+ * of SMALL_BLOCK, a sum over a block is one of LANES chains, added up as a tree.
+ */
+
+enum { K(SMALL_BLOCK) = 320 };
+
+/* One member's place for a block. */
+typedef struct K(small_net) {
+  const coh_small *s;
+  size_t rows, ld, blocks;     /* blocks: those done before */
+  REAL *in[COH_SMALL_LAYERS];  /* [in + 1, ld] what a layer reads */
+  REAL *out[COH_SMALL_LAYERS]; /* [out + 1, ld]; of the last layer [out, ld] */
+  REAL *dz[COH_SMALL_LAYERS];  /* [out, ld]: slopes, then gradients by pre-activations */
+  REAL *flat, *dflat;          /* [rows, O] for the loss, where O > 1 */
+} K(small_net);
+
+/* Features from..to of tile t of `tiles`. */
+static inline size_t K(tile_edge)(size_t n, size_t t, size_t tiles) {
+  return n * t / tiles;
+}
+
+/* c [rows, nv vectors] = (bias + w a) by, w's element (r, k) at w[r * wr + k * wk],
+ * a [n, ld], bias NULL: 0, by NULL: 1. rows, nv: constants. */
+static inline __attribute__((always_inline)) void
+K(small_tile)(const int rows, const int nv, size_t n, const REAL *w, size_t wr, size_t wk,
+              const REAL *a, size_t ld, const REAL *bias, const REAL *by, REAL *c) {
+  K(vec) acc[SMALL_ROWS][SMALL_COLS];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+    for (int v = 0; v < nv; v++) acc[r][v] = K(splat)(bias ? bias[r] : 0);
+  for (size_t k = 0; k < n; k++, a += ld, w += wk) {
+    K(vec) av[SMALL_COLS];
+#pragma GCC unroll 8
+    for (int v = 0; v < nv; v++) av[v] = ((const K(vec) *)a)[v];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+      K(vec) wv = K(splat)(w[(size_t)r * wr]);
+#pragma GCC unroll 8
+      for (int v = 0; v < nv; v++) acc[r][v] = K(MADD)(wv, av[v], acc[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+    for (int v = 0; v < nv; v++) {
+      size_t at = (size_t)r * ld + (size_t)v * K(LANES);
+      if (by) acc[r][v] *= *(const K(vec) *)(by + at);
+      *(K(vec) *)(c + at) = acc[r][v];
+    }
+}
+
+/* sum[r * SMALL_COLS + j] = a_r b_j over n vectors; a [rows, ld], b [cols, ld]. */
+static inline __attribute__((always_inline)) void
+K(small_dots)(const int rows, const int cols, size_t n, const REAL *a, const REAL *b,
+              size_t ld, K(vec) * sum) {
+  K(vec) acc[SMALL_ROWS][SMALL_COLS];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+    for (int j = 0; j < cols; j++) acc[r][j] = (K(vec)){0};
+  for (size_t i = 0; i < n * K(LANES); i += K(LANES)) {
+    K(vec) bv[SMALL_COLS];
+#pragma GCC unroll 8
+    for (int j = 0; j < cols; j++) bv[j] = *(const K(vec) *)(b + (size_t)j * ld + i);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+      K(vec) av = *(const K(vec) *)(a + (size_t)r * ld + i);
+#pragma GCC unroll 8
+      for (int j = 0; j < cols; j++) acc[r][j] = K(MADD)(av, bv[j], acc[r][j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+    for (int j = 0; j < cols; j++) sum[r * SMALL_COLS + j] = acc[r][j];
+}
+
+typedef void K(small_tile_fn)(size_t n, const REAL *w, size_t wr, size_t wk,
+                              const REAL *a, size_t ld, const REAL *bias, const REAL *by,
+                              REAL *c);
+typedef void K(small_dots_fn)(size_t n, const REAL *a, const REAL *b, size_t ld,
+                              K(vec) * sum);
+#define TILE_FN(r, c)                                                                    \
+  static void K(small_tile_##r##_##c)(size_t n, const REAL *w, size_t wr, size_t wk,     \
+                                      const REAL *a, size_t ld, const REAL *bias,        \
+                                      const REAL *by, REAL *to) {                        \
+    K(small_tile)(r, c, n, w, wr, wk, a, ld, bias, by, to);                              \
+  }                                                                                      \
+  static void K(small_dots_##r##_##c)(size_t n, const REAL *a, const REAL *b, size_t ld, \
+                                      K(vec) * sum) {                                    \
+    K(small_dots)(r, c, n, a, b, ld, sum);                                               \
+  }
+SMALL_TILES(TILE_FN)
+#undef TILE_FN
+#define TILE_ENTRY(r, c) [r][c] = K(small_tile_##r##_##c),
+#define DOTS_ENTRY(r, c) [r][c] = K(small_dots_##r##_##c),
+static K(small_tile_fn) *const
+    K(small_tiles)[SMALL_ROWS + 1][SMALL_COLS + 1] = {SMALL_TILES(TILE_ENTRY)};
+static K(small_dots_fn) *const
+    K(small_dotses)[SMALL_ROWS + 1][SMALL_COLS + 1] = {SMALL_TILES(DOTS_ENTRY)};
+#undef TILE_ENTRY
+#undef DOTS_ENTRY
+
+/* c [m, ld] = (bias + w a) by, as small_tile. */
+static void K(small_product)(size_t m, size_t n, const REAL *w, size_t wr, size_t wk,
+                             const REAL *a, size_t ld, const REAL *bias, const REAL *by,
+                             REAL *c) {
+  size_t vectors = ld / K(LANES), strips = (vectors + SMALL_COLS - 1) / SMALL_COLS;
+  size_t tiles = (m + SMALL_ROWS - 1) / SMALL_ROWS;
+  for (size_t s = 0; s < strips; s++) {
+    size_t v0 = K(tile_edge)(vectors, s, strips),
+           v1 = K(tile_edge)(vectors, s + 1, strips);
+    for (size_t t = 0; t < tiles; t++) {
+      size_t i = K(tile_edge)(m, t, tiles), end = K(tile_edge)(m, t + 1, tiles);
+      size_t at = i * ld + v0 * K(LANES);
+      K(small_tiles)
+      [end - i][v1 - v0](n, w + i * wr, wr, wk, a + v0 * K(LANES), ld,
+                         bias ? bias + i : NULL, by ? by + at : NULL, c + at);
+    }
+  }
+}
+
+typedef __typeof__((K(vec)){0} == (K(vec)){0}) K(ints);
+
+/* The sums of the elements of LANES vectors, neighbours added first; overwrites them. */
+static inline K(vec) K(small_fold)(K(vec) * v) {
+  K(ints) even, odd;
+#pragma GCC unroll 16
+  for (int i = 0; i < K(LANES); i++) even[i] = 2 * i, odd[i] = 2 * i + 1;
+#pragma GCC unroll 8
+  for (int n = K(LANES) / 2; n > 0; n /= 2)
+#pragma GCC unroll 16
+    for (int i = 0; i < n; i++)
+      v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], even) +
+             __builtin_shuffle(v[2 * i], v[2 * i + 1], odd);
+  return v[0];
+}
+
+/* grad [m, q] (+)= a [m, ld] b [q, ld]^T over the rows of the block. */
+static void K(small_grad)(size_t m, size_t q, const REAL *a, const REAL *b, size_t ld,
+                          bool add, REAL *grad) {
+  enum { MOST = SMALL_ROWS * SMALL_COLS, L = K(LANES) };
+  size_t tiles = (m + SMALL_ROWS - 1) / SMALL_ROWS;
+  size_t strips = (q + SMALL_COLS - 1) / SMALL_COLS;
+  K(vec) sum[(MOST + L - 1) / L * L] = {0};
+  for (size_t t = 0; t < tiles; t++) {
+    size_t i = K(tile_edge)(m, t, tiles), rows = K(tile_edge)(m, t + 1, tiles) - i;
+    for (size_t s = 0; s < strips; s++) {
+      size_t j = K(tile_edge)(q, s, strips), cols = K(tile_edge)(q, s + 1, strips) - j;
+      REAL folded[(MOST + L - 1) / L * L];
+      K(small_dotses)[rows][cols](ld / L, a + i * ld, b + j * ld, ld, sum);
+      for (size_t f = 0; f < rows * SMALL_COLS; f += L)
+        *(K(loose) *)(folded + f) = K(small_fold)(sum + f);
+      for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) {
+          REAL *to = &grad[(i + r) * q + j + c];
+          *to = (add ? *to : 0) + folded[r * SMALL_COLS + c];
+        }
+    }
+  }
+}
+
+/* to [n, ld] = from [rows, n] transposed, filled up with zeros. */
+static void K(to_features)(size_t rows, size_t n, size_t ld, const REAL *from, REAL *to) {
+  for (size_t i = 0; i < n; i++, to += ld) {
+    for (size_t b = 0; b < rows; b++) to[b] = from[b * n + i];
+    for (size_t b = rows; b < ld; b++) to[b] = 0;
+  }
+}
+
+static void K(to_rows)(size_t rows, size_t n, size_t ld, const REAL *from, REAL *to) {
+  for (size_t b = 0; b < rows; b++)
+    for (size_t i = 0; i < n; i++) to[b * n + i] = from[i * ld + b];
+}
+
+static void K(small_forward)(const K(small_net) * net, const REAL *params) {
+  const coh_small *s = net->s;
+  for (size_t l = 0; l < s->L; l++) {
+    const coh_small_layer *y = &s->layer[l];
+    const REAL *w = params + y->w, *bias = w + y->in * y->out;
+    K(small_product)
+    (y->out, y->in, w, 1, y->out, net->in[l], net->ld, bias, NULL, net->out[l]);
+    if (l + 1 < s->L) K(act_flat)(y->act, y->out * net->ld, net->out[l], net->dz[l]);
+  }
+}
+
+/* Loss of the block's rows from first on; its gradient into the last dz. */
+static double K(small_loss)(const K(small_net) * net, size_t first, void *scratch) {
+  const coh_small *s = net->s;
+  size_t O = s->layer[s->L - 1].out, rows = net->rows, ld = net->ld;
+  REAL *out = net->out[s->L - 1], *dz = net->dz[s->L - 1];
+  const REAL *y = (const REAL *)s->y + first * O;
+  REAL *flat = O > 1 ? net->flat : out, *dflat = net->dflat;
+  if (O > 1) K(to_rows)(rows, O, ld, out, flat);
+  double loss = s->labels ? K(cross_entropy)(rows, O, flat, s->labels + first, s->scale,
+                                             dflat, NULL, scratch)
+                          : K(mse)(rows, O, flat, y, s->scale, dflat);
+  K(to_features)(rows, O, ld, dflat, dz);
+  return loss;
+}
+
+static void K(small_backward)(const K(small_net) * net, const REAL *params, REAL *grads) {
+  const coh_small *s = net->s;
+  for (size_t l = s->L; l-- > 0;) {
+    const coh_small_layer *y = &s->layer[l];
+    K(small_grad)
+    (y->in + 1, y->out, net->in[l], net->dz[l], net->ld, net->blocks > 0, grads + y->w);
+    if (l > 0) K(small_product)
+    (y->in, y->out, params + y->w, y->out, 1, net->dz[l], net->ld, NULL, net->dz[l - 1],
+     net->dz[l - 1]);
+  }
+}
+
+/* Lays the arrays of a block out and fills what members share: the input, the ones. */
+static void K(small_layout)(K(small_net) * net, size_t first, REAL *at) {
+  const coh_small *s = net->s;
+  size_t ld = net->ld, I = s->layer[0].in, O = s->layer[s->L - 1].out;
+  K(to_features)(net->rows, I, ld, (const REAL *)s->x + first * I, at);
+  for (size_t l = 0; l < s->L; l++) {
+    net->in[l] = at;
+    at += s->layer[l].in * ld;
+    for (size_t i = 0; i < ld; i++) *at++ = 1;
+    net->dz[l] = at;
+    at += s->layer[l].out * ld;
+    net->out[l] = at;
+  }
+  net->flat = at + O * ld;
+  net->dflat = net->flat + O * ld;
+}
+
+/* Elements of these arrays. */
+static size_t K(small_room)(const coh_small *s) {
+  size_t n = s->layer[0].in + 1;
+  for (size_t l = 0; l < s->L; l++) n += 2 * s->layer[l].out + 1;
+  return (n + 2 * s->layer[s->L - 1].out) * K(SMALL_BLOCK);
+}
+
+static void K(small)(const coh_small *s, void *arrays, void *scratch) {
+  K(small_net) net = {.s = s};
+  for (size_t first = 0; first < s->B; first += K(SMALL_BLOCK), net.blocks++) {
+    net.rows = s->B - first < K(SMALL_BLOCK) ? s->B - first : K(SMALL_BLOCK);
+    net.ld = (net.rows + K(LANES) - 1) / K(LANES) * K(LANES);
+    K(small_layout)(&net, first, arrays);
+    for (size_t n = 0; n < s->N; n++) {
+      const REAL *params = (const REAL *)s->params + n * s->P;
+      K(small_forward)(&net, params);
+      s->loss[n] += K(small_loss)(&net, first, scratch);
+      K(small_backward)(&net, params, (REAL *)s->grads + n * s->P);
+    }
+  }
+}
