@@ -15,7 +15,11 @@
  * of SMALL_BLOCK, a sum over a block is one of LANES chains, added up as a tree.
  */
 
-enum { K(SMALL_BLOCK) = 320 };
+enum {
+  K(SMALL_BLOCK) = 320,
+  K(SMALL_SUMS) = /* of a tile of dots, filled up */
+  (SMALL_ROWS * SMALL_COLS + K(LANES) - 1) / K(LANES) * K(LANES)
+};
 
 /* One member's place for a block. */
 typedef struct K(small_net) {
@@ -25,11 +29,18 @@ typedef struct K(small_net) {
   REAL *out[COH_SMALL_LAYERS]; /* [out + 1, ld]; of the last layer [out, ld] */
   REAL *dz[COH_SMALL_LAYERS];  /* [out, ld]: slopes, then gradients by pre-activations */
   REAL *flat, *dflat;          /* [rows, O] for the loss, where O > 1 */
+  K(vec) sum[K(SMALL_SUMS)];
 } K(small_net);
 
-/* Features from..to of tile t of `tiles`. */
-static inline size_t K(tile_edge)(size_t n, size_t t, size_t tiles) {
-  return n * t / tiles;
+/* A side of n in tiles of up to `most`: the first `longer` of them have base + 1, the
+ * others base. */
+typedef struct K(cut) {
+  size_t tiles, base, longer;
+} K(cut);
+
+static inline K(cut) K(cut_of)(size_t n, size_t most) {
+  size_t tiles = (n + most - 1) / most, base = n / tiles;
+  return (K(cut)){tiles, base, n - base * tiles};
 }
 
 /* c [rows, nv vectors] = (bias + w a) by, w's element (r, k) at w[r * wr + k * wk],
@@ -119,17 +130,15 @@ static K(small_dots_fn) *const
 static void K(small_product)(size_t m, size_t n, const REAL *w, size_t wr, size_t wk,
                              const REAL *a, size_t ld, const REAL *bias, const REAL *by,
                              REAL *c) {
-  size_t vectors = ld / K(LANES), strips = (vectors + SMALL_COLS - 1) / SMALL_COLS;
-  size_t tiles = (m + SMALL_ROWS - 1) / SMALL_ROWS;
-  for (size_t s = 0; s < strips; s++) {
-    size_t v0 = K(tile_edge)(vectors, s, strips),
-           v1 = K(tile_edge)(vectors, s + 1, strips);
-    for (size_t t = 0; t < tiles; t++) {
-      size_t i = K(tile_edge)(m, t, tiles), end = K(tile_edge)(m, t + 1, tiles);
-      size_t at = i * ld + v0 * K(LANES);
-      K(small_tiles)
-      [end - i][v1 - v0](n, w + i * wr, wr, wk, a + v0 * K(LANES), ld,
-                         bias ? bias + i : NULL, by ? by + at : NULL, c + at);
+  K(cut) strips = K(cut_of)(ld / K(LANES), SMALL_COLS), tiles = K(cut_of)(m, SMALL_ROWS);
+  for (size_t s = 0, nv, v = 0; s < strips.tiles; s++, v += nv * K(LANES)) {
+    nv = strips.base + (s < strips.longer);
+    for (size_t t = 0, rows, i = 0; t < tiles.tiles; t++, i += rows) {
+      rows = tiles.base + (t < tiles.longer);
+      size_t at = i * ld + v;
+      K(small_tile_fn) *tile = K(small_tiles)[rows][nv];
+      tile(n, w + i * wr, wr, wk, a + v, ld, bias ? bias + i : NULL, by ? by + at : NULL,
+           c + at);
     }
   }
 }
@@ -150,26 +159,34 @@ static inline K(vec) K(small_fold)(K(vec) * v) {
   return v[0];
 }
 
+/* to [rows, q] (+)= the sums of a tile's dots. */
+static inline void K(small_put)(size_t rows, size_t cols, const REAL *folded, bool add,
+                                REAL *to, size_t q) {
+  for (size_t r = 0; r < rows; r++, to += q, folded += SMALL_COLS)
+    if ((int)K(LANES) >= (int)SMALL_COLS) {
+      K(vec) v = *(const K(loose) *)folded;
+      if (add) v += K(LOAD)(to, K(FIRST)(cols));
+      K(STORE)(to, K(FIRST)(cols), v);
+    } else {
+      for (size_t c = 0; c < cols; c++) to[c] = (add ? to[c] : 0) + folded[c];
+    }
+}
+
 /* grad [m, q] (+)= a [m, ld] b [q, ld]^T over the rows of the block. */
-static void K(small_grad)(size_t m, size_t q, const REAL *a, const REAL *b, size_t ld,
-                          bool add, REAL *grad) {
-  enum { MOST = SMALL_ROWS * SMALL_COLS, L = K(LANES) };
-  size_t tiles = (m + SMALL_ROWS - 1) / SMALL_ROWS;
-  size_t strips = (q + SMALL_COLS - 1) / SMALL_COLS;
-  K(vec) sum[(MOST + L - 1) / L * L] = {0};
-  for (size_t t = 0; t < tiles; t++) {
-    size_t i = K(tile_edge)(m, t, tiles), rows = K(tile_edge)(m, t + 1, tiles) - i;
-    for (size_t s = 0; s < strips; s++) {
-      size_t j = K(tile_edge)(q, s, strips), cols = K(tile_edge)(q, s + 1, strips) - j;
-      REAL folded[(MOST + L - 1) / L * L];
-      K(small_dotses)[rows][cols](ld / L, a + i * ld, b + j * ld, ld, sum);
+static void K(small_grad)(K(small_net) * net, size_t m, size_t q, const REAL *a,
+                          const REAL *b, REAL *grad) {
+  enum { L = K(LANES) };
+  K(cut) tiles = K(cut_of)(m, SMALL_ROWS), strips = K(cut_of)(q, SMALL_COLS);
+  REAL folded[K(SMALL_SUMS) + L];
+  for (size_t t = 0, rows, i = 0; t < tiles.tiles; t++, i += rows) {
+    rows = tiles.base + (t < tiles.longer);
+    for (size_t s = 0, cols, j = 0; s < strips.tiles; s++, j += cols) {
+      cols = strips.base + (s < strips.longer);
+      K(small_dots_fn) *dots = K(small_dotses)[rows][cols];
+      dots(net->ld / L, a + i * net->ld, b + j * net->ld, net->ld, net->sum);
       for (size_t f = 0; f < rows * SMALL_COLS; f += L)
-        *(K(loose) *)(folded + f) = K(small_fold)(sum + f);
-      for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++) {
-          REAL *to = &grad[(i + r) * q + j + c];
-          *to = (add ? *to : 0) + folded[r * SMALL_COLS + c];
-        }
+        *(K(loose) *)(folded + f) = K(small_fold)(net->sum + f);
+      K(small_put)(rows, cols, folded, net->blocks > 0, grad + i * q + j, q);
     }
   }
 }
@@ -213,12 +230,11 @@ static double K(small_loss)(const K(small_net) * net, size_t first, void *scratc
   return loss;
 }
 
-static void K(small_backward)(const K(small_net) * net, const REAL *params, REAL *grads) {
+static void K(small_backward)(K(small_net) * net, const REAL *params, REAL *grads) {
   const coh_small *s = net->s;
   for (size_t l = s->L; l-- > 0;) {
     const coh_small_layer *y = &s->layer[l];
-    K(small_grad)
-    (y->in + 1, y->out, net->in[l], net->dz[l], net->ld, net->blocks > 0, grads + y->w);
+    K(small_grad)(net, y->in + 1, y->out, net->in[l], net->dz[l], grads + y->w);
     if (l > 0) K(small_product)
     (y->in, y->out, params + y->w, y->out, 1, net->dz[l], net->ld, NULL, net->dz[l - 1],
      net->dz[l - 1]);
