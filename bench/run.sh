@@ -13,8 +13,9 @@
 #  3. Times are medians of many steps after a warm-up (trainings) or one whole pass of seconds
 #     (clustering). No input is read from disk and no result is written while the clock runs.
 #  4. A training step counts as 6 x parameters x samples operations, although the gradient of
-#     the first layer's input is never computed (so shares may exceed 1); shares are of the
-#     rate of one large product measured beside each sample, in the same processes.
+#     the first layer's input is never computed (so shares may exceed 1); `true` counts the
+#     operations of the products that are made. Shares are of the rate of one large product
+#     measured beside each sample, in the same processes.
 #  5. Bandwidth is that of a copy of 256 MiB, read and written bytes counted.
 #  6. The peers are given the best that we can: both forms of PyTorch, OpenBLAS's kernels as
 #     it chooses them and as OPENBLAS_CORETYPE=SkylakeX or Haswell.
@@ -33,7 +34,7 @@ mkdir -p bench/results
 pins=$(/usr/bin/python3 -c "import os, sys
 print(*sorted(os.sched_getaffinity(0))[:int(sys.argv[1])], sep=',')" "$cores")
 taskset -cp "$pins" $$ >/dev/null
-echo "who,what,value,load_before,load_after,us_member,gflops,gemm_gflops,share" >"$out"
+echo "who,what,value,load_before,load_after,us_member,gflops,gemm_gflops,share,true_share" >"$out"
 
 load() { cut -d' ' -f1 /proc/loadavg; }
 

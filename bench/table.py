@@ -15,13 +15,14 @@ def ratio(a, b):
 
 cases = [w for who, w in value if who == "cohort" and ("cohort", w) in extra]
 if cases:
-    print(f"{'training step':14}{'us':>10}{'share':>7}{'1 to all':>9}", end="")
+    print(f"{'training step':14}{'us':>10}{'us/net':>9}{'share':>7}{'true':>6}{'1 to all':>9}", end="")
     for p in peers:
         print(f"{p + ', einsum':>28}{'wide':>7}", end="")
     print("   (times as slow as cohort)")
 for c in cases:
     ours = value["cohort", c]
-    print(f"{c:14}{ours:10.0f}{extra['cohort', c][-1]:7.2f}", end="")
+    us, _, _, share, true = extra["cohort", c]
+    print(f"{c:14}{ours:10.0f}{us:9.1f}{share:7.2f}{true:6.2f}", end="")
     print(f"{ratio(value.get(('cohort-1-core', c)), ours):>9}", end="")
     for p in peers:
         for form, width in ("einsum", 28), ("wide", 7):

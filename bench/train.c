@@ -8,9 +8,11 @@
  * once, each for about a second at 100 GFLOP/s a rank, so that all cases see the same
  * neighbours on the machine; the medians over the passes are told. One rank is timed by
  * its processor time, several by the wall. A step counts as 6 P B N operations (P
- * parameters a member); the products' rate that it is held against is that of 512 x 320 x
- * 784 on each rank, measured beside every sample. Output:
- * case,us_step,us_member,gflops,gemm_gflops,share
+ * parameters a member), as is usual, and `true` as those that its products make: the
+ * gradient of the first layer's input is never computed, biases and elements are not
+ * counted. The products' rate that both are held against is that of 512 x 320 x 784 on
+ * each rank, measured beside every sample. Output:
+ * case,us_step,us_member,gflops,gemm_gflops,share,true_share
  */
 #include "cohort/train.h"
 
@@ -109,12 +111,20 @@ static double time_product(coh_device *dev) {
   return 2.0 * M * Q * K * TIMES / slowest * 1e-9;
 }
 
+/* Multiplications and additions of all products of a step, of one member and sample. */
+static double true_operations(const shape *s) {
+  double n = 0;
+  for (size_t l = 0; l < s->L; l++)
+    n += (l > 0 ? 6.0 : 4.0) * (double)(s->sizes[l] * s->sizes[l + 1]);
+  return n;
+}
+
 static void report(const shape *s, size_t P, double *step, double *gemm, double *share,
                    int n) {
-  double us = median(step, n) * 1e6;
-  printf("%s,%.1f,%.3f,%.1f,%.1f,%.3f\n", s->name, us, us / (double)s->N,
-         6.0 * (double)(s->N * P) * (double)s->B / us * 1e-3, median(gemm, n),
-         median(share, n));
+  double us = median(step, n) * 1e6, part = median(share, n);
+  printf("%s,%.1f,%.3f,%.1f,%.1f,%.3f,%.3f\n", s->name, us, us / (double)s->N,
+         6.0 * (double)(s->N * P) * (double)s->B / us * 1e-3, median(gemm, n), part,
+         part * true_operations(s) / (6.0 * (double)P));
 }
 
 int main(int argc, char **argv) {
