@@ -14,7 +14,7 @@ enum {
   K(LANES) = VECTOR_BYTES / sizeof(REAL),
   K(NR) = 2 * K(LANES), /* columns of a tile */
   K(KC) = 256, /* largest block of K: NR by KC elements fit the first-level cache */
-  K(MC) = 480  /* rows of A used again for each panel: MC by KC fit the second */
+  K(MC) = 516  /* rows of A used again for each panel: MC by KC fit the second */
 };
 
 typedef REAL K(vec) __attribute__((vector_size(VECTOR_BYTES)));
@@ -39,12 +39,20 @@ static inline K(vec) K(load_first)(const REAL *p, size_t n) {
 }
 #endif
 
-/* Rows [0, m) and all but the end of the last vector, of which the first `last` elements
- * count, of C [rows, nv vectors] (+)= A [rows, k] B [k, nv vectors]. a's element (i, k)
- * lies at a[i * row + k * col]; b as packed. rows, nv: constants. */
+/* Where a tile goes: its first m rows, ldc apart; a second vector of columns `next` from
+ * the first; the first `last` elements of the last vector; added if `add`. */
+typedef struct K(target) {
+  REAL *c;
+  size_t ldc, next, m, last;
+  bool add;
+} K(target);
+
+/* C [rows, nv vectors] (+)= A [rows, k] B [k, nv vectors]. a's element (i, k) lies at
+ * a[i * row + k * col]; b as packed. rows, nv: constants. */
 static inline __attribute__((always_inline)) void
 K(tile)(const int rows, const int nv, size_t k, const REAL *a, size_t row, size_t col,
-        const REAL *b, REAL *c, size_t ldc, size_t m, size_t last, bool add) {
+        const REAL *b, const K(target) * t) {
+  REAL *c = t->c;
   K(vec) acc[TILE_ROWS][2];
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
@@ -59,24 +67,24 @@ K(tile)(const int rows, const int nv, size_t k, const REAL *a, size_t row, size_
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; i++, c += ldc) {
-    if ((size_t)i == m) break;
-    REAL *end = c + (nv - 1) * K(LANES);
-    if (add) {
+  for (int i = 0; i < rows; i++, c += t->ldc) {
+    if ((size_t)i == t->m) break;
+    REAL *end = nv == 2 ? c + t->next : c;
+    if (t->add) {
       if (nv == 2) acc[i][0] += *(K(loose) *)c;
-      acc[i][nv - 1] += K(LOAD)(end, K(FIRST)(last));
+      acc[i][nv - 1] += K(LOAD)(end, K(FIRST)(t->last));
     }
     if (nv == 2) *(K(loose) *)c = acc[i][0];
-    K(STORE)(end, K(FIRST)(last), acc[i][nv - 1]);
+    K(STORE)(end, K(FIRST)(t->last), acc[i][nv - 1]);
   }
 }
 
 typedef void K(tile_fn)(size_t k, const REAL *a, size_t row, size_t col, const REAL *b,
-                        REAL *c, size_t ldc, size_t m, size_t last, bool add);
+                        const K(target) *);
 #define TILE_FN(name, rows, nv)                                                          \
   static void K(name)(size_t k, const REAL *a, size_t row, size_t col, const REAL *b,    \
-                      REAL *c, size_t ldc, size_t m, size_t last, bool add) {            \
-    K(tile)(rows, nv, k, a, row, col, b, c, ldc, m, last, add);                          \
+                      const K(target) * t) {                                             \
+    K(tile)(rows, nv, k, a, row, col, b, t);                                             \
   }
 TILE_FN(tile_full_1, TILE_ROWS, 1)
 TILE_FN(tile_full_2, TILE_ROWS, 2)
@@ -199,28 +207,41 @@ static void K(pack_a)(const K(block) * b) {
   }
 }
 
+/* Where the columns [first, first + n) of row i0 go: at once where each vector belongs to
+ * one member, else into the scratch tile first. */
+static K(target)
+    K(target_of)(const K(block) * b, size_t first, size_t n, size_t nv, bool *direct) {
+  const coh_gemm *g = b->g;
+  size_t width = nv * K(LANES), end = first + n;
+  K(piece) p = K(piece_at)(g, first, end);
+  *direct = p.n == n || (p.n == K(LANES) && g->Q >= n - p.n);
+  K(target) t = {.ldc = width, .next = K(LANES), .last = n - width + K(LANES)};
+  t.c = b->s->c;
+  if (!*direct) return t;
+  t.c = (REAL *)g->c + p.member * g->stride_c + p.q;
+  if (p.n < n) t.next = g->stride_c - p.q;
+  t.ldc = g->ldc;
+  t.add = b->add;
+  return t;
+}
+
 /* The packed columns [first, first + n) times all rows of the block. */
 static void K(panel)(const K(block) * b, size_t first, size_t n) {
   static K(tile_fn) *const tiles[3][2] = {{K(tile_one_1), K(tile_one_2)},
                                           {K(tile_two_1), K(tile_two_2)},
                                           {K(tile_full_1), K(tile_full_2)}};
-  const coh_gemm *g = b->g;
-  K(gemm_scratch) *s = b->s;
-  size_t nv = n > K(LANES) ? 2 : 1, width = nv * K(LANES), last = n - width + K(LANES);
-  K(piece) p = K(piece_at)(g, first, first + n);
-  bool one = p.n == n; /* all columns belong to one member */
-  REAL *c = (REAL *)g->c + p.member * g->stride_c + p.q;
+  size_t nv = n > K(LANES) ? 2 : 1;
+  bool direct;
+  K(target) t = K(target_of)(b, first, n, nv, &direct);
+  REAL *c = t.c;
   for (size_t i = b->i0; i < b->i1; i += TILE_ROWS) {
     K(rows) r = K(rows_at)(b, i);
     if (b->packed || r.m < r.filled)
       r.a = K(packed_at)(b, i), r.row = 1, r.col = r.filled;
-    K(tile_fn) *tile = tiles[r.shape][nv - 1];
-    if (one) {
-      tile(b->kn, r.a, r.row, r.col, s->b, c + i * g->ldc, g->ldc, r.m, last, b->add);
-    } else {
-      tile(b->kn, r.a, r.row, r.col, s->b, s->c, width, r.m, last, false);
-      K(store_c)(g, s->c, width, i, r.m, first, n, b->add);
-    }
+    t.m = r.m;
+    if (direct) t.c = c + i * t.ldc;
+    tiles[r.shape][nv - 1](b->kn, r.a, r.row, r.col, b->s->b, &t);
+    if (!direct) K(store_c)(b->g, c, t.ldc, i, r.m, first, n, b->add);
   }
 }
 
@@ -229,7 +250,7 @@ static void K(product)(const coh_gemm *g, K(gemm_scratch) * s) {
   size_t blocks = (g->K + K(KC) - 1) / K(KC), kc = (g->K + blocks - 1) / blocks;
   size_t columns = g->N * g->Q, panels = (columns + K(NR) - 1) / K(NR);
   K(block) b = {.g = g, .s = s};
-  b.packed = g->trans_a && panels >= 4;
+  b.packed = g->trans_a && panels >= 3;
   for (b.k0 = 0; b.k0 < g->K; b.k0 += kc) {
     b.kn = g->K - b.k0 < kc ? g->K - b.k0 : kc;
     b.add = b.k0 > 0 || g->beta != 0;
