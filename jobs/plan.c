@@ -129,10 +129,11 @@ static int make_plan(const request *r, coh_error *err) {
     goto cleanup;
   }
   if (r->n_set < r->n_all && !*coh_sweep_base(p.sweep)->teacher.config) {
-    rc = coh_fail(err, COH_EUSAGE,
-                  "override: teacher:...: %s has no teacher.config whose parameters could "
-                  "be set",
-                  r->path);
+    rc =
+        coh_fail(err, COH_EUSAGE,
+                 "override: teacher:...: %s has no teacher.config whose parameters could "
+                 "be set",
+                 r->path);
     goto cleanup;
   }
   COH_TRY(deal(&p, err));

@@ -19,7 +19,9 @@ static const double plain_rate = 2e9;
 /* ---- what a pack costs --------------------------------------------------------------
  */
 
+/* NAN of a file: only it tells. */
 static double images_of(const char *name) {
+  if (strcmp(name, "file") == 0) return (double)NAN;
   return strcmp(name, "cifar10") == 0 ? 50000 : 60000;
 }
 
@@ -67,9 +69,8 @@ static double bytes_of(const coh_config *cfg, const coh_plan *p, const plan_cost
   double momentum = cfg->training.momentum + cfg->training.nesterov_momentum;
   double moments = cfg->training.optimizer == COH_ADAM ? 2 : momentum > 0 ? 1 : 0;
   double samples = isnan(c->samples) ? 0 : c->samples;
-  if (cfg->experiment.job == COH_JOB_TRAIN)
-    samples =
-        images_of(cfg->dataset.name) + 10000; /* read as a whole, and the test set */
+  if (cfg->experiment.job == COH_JOB_TRAIN && samples > 0) /* read whole, and the test */
+    samples = images_of(cfg->dataset.name) + 10000;
   if (together > SIDE_BY_SIDE) together = SIDE_BY_SIDE;
   return program_bytes + samples * ((double)p->d_in + 1) * size +
          (double)c->networks * (double)p->P * size * (2 + moments) +
@@ -82,7 +83,8 @@ plan_cost plan_cost_of(const coh_config *cfg, size_t runs, coh_error *why) {
   size_t members = 0;
   plan_cost c = {.samples = (double)NAN, .networks = runs};
   bool train = cfg->experiment.job == COH_JOB_TRAIN;
-  if (coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, train ? 10 : 0, &p,
+  bool images = train && strcmp(cfg->dataset.name, "file") != 0;
+  if (coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, images ? 10 : 0, &p,
                      &members, why) != COH_OK)
     return c;
   c.P = p.P;

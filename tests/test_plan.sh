@@ -79,6 +79,8 @@ plan s.ini model.name=dense_7_x
 says "warning: 16 of them would fail; the first one: s.ini: run 0: " "warns of wrong networks"
 plan s.ini "sweep.training.optimizer=sgd, adam" training.momentum=0.5
 says "warning: 16 of them would fail; the first one: override: run 1 (" "warns of wrong runs"
+plan s.ini dataset.name=file dataset.file=a.npz model.name=dense_3_2
+says "not known" "does not open files of the user"
 plan "$example"
 verdict $? "of configs/sweep_example.ini"
 

@@ -262,9 +262,9 @@ int coh_config_help(const char *section, coh_text *out, coh_error *err);
 int coh_config_hash(const coh_config *cfg, coh_scope scope, const char *inputs,
                     coh_hash *out, coh_error *err);
 /* Identity of a run, on any machine: hash of "job=<job>\n" and of all parameters in
- * COH_SCOPE_RUN, COH_SCOPE_CLUSTERING and COH_SCOPE_SEED, teacher.config, teacher.weights
- * and query.file that differ from their defaults, in table order, as
- * "section.key=value\n", paths as they were written. */
+ * COH_SCOPE_RUN, COH_SCOPE_CLUSTERING and COH_SCOPE_SEED, teacher.config,
+ * teacher.weights, query.file and dataset.file that differ from their defaults, in table
+ * order, as "section.key=value\n", paths as they were written. */
 int coh_config_id(const coh_config *cfg, coh_hash *out, coh_error *err);
 /* A path given in the file: below the file's folder unless absolute. "" stays "". */
 int coh_config_path(const coh_config *cfg, const char *value, char *out, size_t size,
