@@ -158,12 +158,14 @@ static int run_job(job *j, const char *path, size_t n, const char **set,
   COH_TRY(share_config(j, path, n, set, &sweep, &sweeps, err));
   COH_TRY(coh_grid_create(MPI_COMM_WORLD, j->cfg.ranks.replicas, &j->grid, err));
   j->sink = (coh_sink){print_remark, j};
+  if (!sweeps && wish->asked && wish->n > 1) j->part_k = wish->k, j->part_n = wish->n;
   if (sweeps)
     rc = batch_run(j, sweep, wish, err);
-  else if (wish->asked)
+  else if (wish->asked && j->cfg.experiment.job != COH_JOB_EXTRACT)
     rc = coh_fail(err, COH_EUSAGE,
-                  "--sub-batch %zu/%zu: %s has no [sweep] that could be divided", wish->k,
-                  wish->n, path);
+                  "--sub-batch %zu/%zu: %s has neither a [sweep] nor students that could "
+                  "be divided",
+                  wish->k, wish->n, path);
   else
     rc = j->cfg.experiment.job == COH_JOB_TRAIN ? job_train(j, err) : job_extract(j, err);
 cleanup:

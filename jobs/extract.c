@@ -7,8 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cohort/sweep.h"
 #include "extraction.h"
+#include "parts.h"
 #include "run.h"
+#include "stage.h"
 
 /* Id of the first student: no student starts with the numbers of a teacher of the same
  * seed. */
@@ -101,6 +104,25 @@ static int check_teacher(const job *j, const students *s, coh_error *err) {
   return COH_OK;
 }
 
+/* What is said of a part that cannot be one. */
+static int check_part(const job *j, size_t N, coh_error *err) {
+  const char *why = NULL;
+  if (j->part_n == 0) return COH_OK;
+  if (j->part_n > N) why = "there are fewer students than sub-batches";
+  if (j->cfg.training.plateau == COH_PLATEAU_SHARED)
+    why = "training.plateau = shared makes the rate of each student depend on all of "
+          "them; say member or none";
+  if (j->cfg.extraction.expand == COH_EXPAND_AUTO)
+    why = "extraction.expand = auto settles their number of neurons as it goes";
+  if (j->cfg.training.further_training[0])
+    why = "training.further_training is of all of them together";
+  if (!why) return COH_OK;
+  return coh_fail(err, COH_EUSAGE,
+                  "%s: the students cannot be divided into %zu "
+                  "sub-batches: %s",
+                  j->cfg.file, j->part_n, why);
+}
+
 static int students_prepare(job *j, students *s, coh_error *err) {
   int rc;
   const coh_config *cfg = &j->cfg;
@@ -110,6 +132,7 @@ static int students_prepare(job *j, students *s, coh_error *err) {
   COH_TRY(teacher_query(j, &s->teacher, s->dev, &s->query, err));
   rc = students_plan(j, s, err);
   if (!rc) rc = check_teacher(j, s, err);
+  if (!rc) rc = check_part(j, s->N, err);
   if (!rc) rc = extraction_check_gamma(&j->cfg, s->N, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
 cleanup:
@@ -138,18 +161,58 @@ static int save_drawn_teacher(const job *j, const students *s, coh_error *err) {
                              j->grid.rank == 0, s->teacher.params, err);
 }
 
+/* Members and start of the students that are trained here: all, or those of a part. */
+static int students_run_of(const students *s, coh_train_run *out, coh_error *err) {
+  const job *j = s->run.job;
+  size_t first = 0, count = s->N;
+  if (j->part_n) coh_sub_batch(s->N, j->part_k, j->part_n, &first, &count);
+  *out = (coh_train_run){.members = count};
+  coh_train_start_of(&j->cfg, STUDENT_ID + first, &out->start);
+  out->start.total = s->N;
+  return coh_train_spec_of(&j->cfg, &s->query, &out->spec, err);
+}
+
+/* Parts that sub-batches made, unless the training has begun here. */
+static int look_for_parts(const students *s, const stage *st, parts *out,
+                          coh_error *err) {
+  int rc;
+  bool begun;
+  char path[COH_PATH];
+  const job *j = s->run.job;
+  *out = (parts){0};
+  if (j->part_n || j->place) return COH_OK;
+  COH_TRY(coh_format(path, sizeof path, err, "%s/%s", st->folder, st->checkpoint));
+  COH_TRY(stage_file_is_there(j, path, &begun, err));
+  if (!begun) COH_TRY(parts_find(&s->run, st->identity, out, err));
+cleanup:
+  return rc;
+}
+
+/* The text that the students' checkpoint carries. */
+static int training_identity(const students *s, coh_text *out, coh_error *err) {
+  const job *j = s->run.job;
+  coh_text whole = {0};
+  int rc = students_identity(s, &whole, err);
+  if (!rc && j->part_n) rc = part_identity(whole.data, j->part_k, j->part_n, out, err);
+  if (!rc && !j->part_n) coh_text_add(out, "%s", whole.data);
+  coh_text_free(&whole);
+  return rc ? rc : coh_text_check(out, err);
+}
+
 static int students_train(job *j, students *s, coh_error *err) {
   int rc = COH_OK;
   coh_hash clustering;
   coh_text inputs = {0}, identity = {0};
-  coh_train_run students_run = {.members = s->N};
+  coh_train_run all;
+  parts joined = {0};
   if (j->grid.rank == 0) rc = teacher_identity(j, &inputs, err);
   if (!rc) rc = clustering_hash(&j->cfg, &clustering, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(run_open(j, inputs.data ? inputs.data : "", false, &s->run, err));
-  s->run.clustering = clustering;
+  if (!j->part_n) s->run.clustering = clustering;
   COH_TRY(save_drawn_teacher(j, s, err));
-  COH_TRY(students_identity(s, &identity, err));
+  COH_TRY(training_identity(s, &identity, err));
+  COH_TRY(students_run_of(s, &all, err));
   stage st = {.title = "students",
               .folder = s->run.folder,
               .model = "students.h5",
@@ -157,18 +220,19 @@ static int students_train(job *j, students *s, coh_error *err) {
               .metrics = "metrics.csv",
               .identity = identity.data,
               .plan = s->plan,
-              .N = s->N,
+              .N = all.members,
               .train = &s->query,
               .n_run = 1,
-              .run = &students_run,
+              .run = &all,
               .lr = "training.lr",
               .further = j->cfg.training.further_training[0] != '\0',
               .finish = job_finish(&j->cfg, j->cfg.training.finish),
               .finish_steps = (uint64_t)j->cfg.training.finish_steps};
-  COH_TRY(coh_train_spec_of(&j->cfg, &s->query, &students_run.spec, err));
-  coh_train_start_of(&j->cfg, STUDENT_ID, &students_run.start);
+  COH_TRY(look_for_parts(s, &st, &joined, err));
+  if (joined.n) st.parts = &joined;
   COH_TRY(stage_train(j, s->dev, &st, &s->trainer, err));
 cleanup:
+  parts_free(&joined);
   coh_text_free(&inputs);
   coh_text_free(&identity);
   return rc;
@@ -406,12 +470,41 @@ cleanup:
   return rc;
 }
 
+/* The row of a part of the students: nothing is clustered there. */
+static int end_part(students *s, coh_error *err) {
+  int rc;
+  const job *j = s->run.job;
+  size_t first, count;
+  double *loss = NULL;
+  coh_measures m = {0};
+  coh_train_status status;
+  coh_trainer_status(s->trainer, &status);
+  coh_sub_batch(s->N, j->part_k, j->part_n, &first, &count);
+  COH_TRY(coh_alloc(&loss, count, sizeof *loss, err));
+  COH_TRY(coh_trainer_evaluate(s->trainer, &s->query, loss, NULL, err));
+  coh_sort(loss, count);
+  s->run.worked = status.steps > 0;
+  COH_TRY(coh_measures_add(&m, "student_loss_best", loss[0], err));
+  COH_TRY(coh_measures_add(&m, "student_loss_median", coh_median_of_sorted(loss, count),
+                           err));
+  COH_TRY(run_put_row(&s->run, s->run.folder, &m, status.total_seconds, err));
+  coh_say(
+      &j->sink, COH_INFO,
+      "students %zu to %zu of %zu are trained; when those of all %zu sub-batches are, "
+      "cohort run %s clusters them",
+      first, first + count - 1, s->N, j->part_n, j->cfg.file);
+cleanup:
+  coh_measures_free(&m);
+  free(loss);
+  return rc;
+}
+
 int job_extract(job *j, coh_error *err) {
   int rc;
   students s = {0};
   bool expands = j->cfg.extraction.expand == COH_EXPAND_AUTO;
-  COH_TRY(expands ? expand(j, &s, err) : students_make(j, &s, err));
-  COH_TRY(extract(&s, err));
+  COH_TRY(expands && !j->part_n ? expand(j, &s, err) : students_make(j, &s, err));
+  COH_TRY(j->part_n ? end_part(&s, err) : extract(&s, err));
 cleanup:
   students_free(&s, rc);
   return rc;

@@ -14,8 +14,9 @@ typedef struct job {
   coh_grid grid;
   coh_sink sink; /* remarks: printed by rank 0 */
   size_t n_set;  /* overrides of the command line for other files: "teacher:sec.key=v" */
-  const char **set;    /* borrowed */
-  const char *command; /* the command line, for the manifest */
+  const char **set;      /* borrowed */
+  const char *command;   /* the command line, for the manifest */
+  size_t part_k, part_n; /* train only part k of n of the students; 0: all of them */
   /* of a run of a sweep; NULL for a run of its own */
   struct batch *batch;       /* sub-batch.h: the sub-batch it belongs to */
   const char *place;         /* folder of the run, which is its pack's */
@@ -75,6 +76,7 @@ typedef struct stage {
   const char *lr; /* name of the parameter that sets the rate: \"training.lr\" */
   coh_finish_method finish; /* behind the last step; auto is settled by plan and data */
   uint64_t finish_steps;
+  const struct parts *parts; /* all members were trained in parts; NULL: they were not */
   const void
       *start; /* [N, P] on every rank, or NULL: initialise from the configuration */
 } stage;

@@ -27,7 +27,8 @@ static int open_on_root(run *r, const char *inputs, bool wait, coh_error *err) {
   const coh_config *cfg = &r->job->cfg;
   char label[COH_LABEL];
   COH_TRY(coh_config_hash(cfg, COH_SCOPE_RUN, inputs, &r->hash, err));
-  COH_TRY(coh_sweep_folder(cfg->experiment.results, cfg->experiment.name, 1, 1, r->sweep,
+  size_t k = r->job->part_n ? r->job->part_k : 1, n = r->job->part_n ? r->job->part_n : 1;
+  COH_TRY(coh_sweep_folder(cfg->experiment.results, cfg->experiment.name, k, n, r->sweep,
                            sizeof r->sweep, err));
   COH_TRY(coh_runs_check(r->sweep, err));
   COH_TRY(run_label(cfg, label, err));

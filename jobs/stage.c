@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "parts.h"
 #include "stage.h"
 
 enum { CHECKPOINT_FORMAT = 1 };
@@ -378,6 +379,26 @@ cleanup:
   return rc;
 }
 
+/* Takes over what parts of the members' sub-batches trained to the end. */
+static int join_parts(stage_run *r, coh_device *dev, coh_trainer **out, coh_error *err) {
+  int rc;
+  const stage *s = r->stage;
+  size_t first, count, row = s->plan.P * coh_dtype_size(s->train->dtype);
+  void *all = NULL;
+  COH_TRY(create_trainer(r, dev, s->train, s->test, NULL, out, err));
+  rc = parts_load(s->parts, r->job, &s->plan, s->N, s->train->dtype, &all, err);
+  COH_TRY(coh_agree(r->job->grid.world, rc, err));
+  coh_trainer_block(*out, &first, &count);
+  COH_TRY(coh_trainer_adopt(*out, (char *)all + first * row, err));
+  r->dtype = s->train->dtype;
+  r->anew = true;
+  coh_say(&r->job->sink, COH_INFO, "%s: joined from %zu sub-batches", s->title,
+          s->parts->n);
+cleanup:
+  free(all);
+  return rc;
+}
+
 /* ---- all of it --------------------------------------------------------------------- */
 
 int stage_train(const job *j, coh_device *dev, const stage *s, coh_trainer **out,
@@ -386,11 +407,13 @@ int stage_train(const job *j, coh_device *dev, const stage *s, coh_trainer **out
   coh_trainer *t = NULL;
   stage_run r = {.job = j, .stage = s};
   *out = NULL;
-  if (s->train->dtype == (coh_dtype)j->cfg.training.precision)
+  if (s->parts)
+    COH_TRY(join_parts(&r, dev, &t, err));
+  else if (s->train->dtype == (coh_dtype)j->cfg.training.precision)
     COH_TRY(descend(&r, dev, s->train, s->test, &t, err));
   else
     COH_TRY(descend_rounded(&r, dev, &t, err));
-  COH_TRY(stage_finish(&r, t, err));
+  if (!s->parts) COH_TRY(stage_finish(&r, t, err));
   COH_TRY(end(&r, t, err));
   *out = t;
   t = NULL;

@@ -109,6 +109,7 @@ static int train_teacher(job *j, char *path, coh_error *err) {
   COH_TRY(coh_alloc(&own, 1, sizeof *own, err));
   *own = *j;
   own->place = NULL; /* a run of its own, whoever needs it */
+  own->part_n = 0;
   own->result = NULL;
   COH_TRY(share_teacher_config(j, &own->cfg, err));
   COH_TRY(run_train_job(own, "teacher", true, path, err));

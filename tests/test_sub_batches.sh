@@ -184,7 +184,7 @@ refused() { # MESSAGE ARG...
   [ $? -eq 2 ] && grep -q -- "$message" "$work/log"
 }
 verdict "sub-batch 4/3" refused "1 <= k <= n" $config --sub-batch 4/3
-verdict "sub-batch of no sweep" refused "no \[sweep\]" tests/configs/teacher.ini --sub-batch 1/3
+verdict "sub-batch of no sweep" refused "neither a \[sweep\] nor students" tests/configs/teacher.ini --sub-batch 1/3
 verdict "unknown option" refused "--sub-batch k/n, --force, --retry" $config --forse
 SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_MIN=3 SLURM_ARRAY_TASK_MAX=7 SLURM_ARRAY_TASK_COUNT=2 \
   verdict "an array with gaps" refused "COHORT_SUB_BATCHES" $config
@@ -215,4 +215,30 @@ I
     [ "$(grep -c ,done, "$work/extract/extract/1-1/runs.csv")" = 4 ]
 }
 verdict "a sweep over clusterings trains once" clusterings
+
+numbers() { # RESULTS: what the extraction's row says, without how it was run
+  /usr/bin/python3 - "$work/$1/extract/1-1/runs.csv" <<'P'
+import sys, pandas
+t = pandas.read_csv(sys.argv[1], dtype=str)
+print(t.drop(columns=["time_s", "hosts", "folder"]).to_csv(index=False))
+P
+}
+joined() { # students trained in sub-batches are those of one run, bit for bit
+  config=tests/configs/extract.ini
+  local k
+  sweep 2 students teacher:experiment.results="$work/extract" || return 1
+  for k in 1 3; do
+    sweep $k joined teacher:experiment.results="$work/extract" --sub-batch $k/3 || return 1
+  done
+  sweep 1 joined teacher:experiment.results="$work/extract"
+  [ $? -eq 2 ] && grep -q "in 3 sub-batches, of which 2 is not done" "$work/log" || return 1
+  sweep 2 joined teacher:experiment.results="$work/extract" --sub-batch 2/3 || return 1
+  sweep 2 joined teacher:experiment.results="$work/extract" || return 1
+  diff <(numbers students) <(numbers joined)
+}
+verdict "students of three sub-batches are joined and clustered" joined
+verdict "students of more sub-batches than students" \
+  refused "fewer students than sub-batches" tests/configs/extract.ini --sub-batch 5/5
+verdict "students of a shared plateau" refused "say member or none" tests/configs/extract.ini \
+  --sub-batch 1/2 training.plateau=shared
 exit $failed

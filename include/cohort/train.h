@@ -49,6 +49,7 @@ int coh_train_spec_of(const coh_config *, const coh_dataset *train, coh_train_sp
 /* How the members of a run start: coh_plan_init with `seed` and ids first_id, ... */
 typedef struct coh_train_start {
   uint64_t seed, first_id;
+  size_t total; /* members that init_fan = tensor scales by; 0: those of the run */
   coh_init init;
   coh_init_bias bias;
   coh_init_fan fan;
@@ -154,6 +155,10 @@ int coh_trainer_save(coh_trainer *, coh_archive *, coh_error *);
 /* COH_EDATA if members, parameters or precision differ. `further`: members that were done
  * go on (further_training). */
 int coh_trainer_restore(coh_trainer *, coh_archive *, bool further, coh_error *);
+
+/* Members trained elsewhere: host [count, P] of this rank's block becomes their
+ * parameters, and all are at the end of their training (failed where not finite). */
+int coh_trainer_adopt(coh_trainer *, const void *params, coh_error *);
 
 /* Makes `to`, a trainer of the same members on the same grid but maybe of another
  * precision, what `from` is at its end: parameters, member states, step. */

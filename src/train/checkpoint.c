@@ -101,6 +101,31 @@ cleanup:
   return rc;
 }
 
+static bool is_finite(const coh_trainer *t, const char *row) {
+  for (size_t i = 0; i < t->plan.P; i++)
+    if (!isfinite(coh_get(t->dev->dtype, row, i))) return false;
+  return true;
+}
+
+int coh_trainer_adopt(coh_trainer *t, const void *params, coh_error *err) {
+  int rc = COH_OK;
+  size_t row = t->plan.P * coh_dtype_size(t->dev->dtype);
+  double *bad = NULL;
+  COH_TRY(coh_alloc(&bad, t->count, sizeof *bad, err));
+  COH_TRY(coh_trainer_put_rows(t, params, err));
+  for (size_t i = 0; i < t->count; i++)
+    bad[i] = !is_finite(t, (const char *)params + i * row);
+  COH_TRY(coh_grid_allgather_rows(t->grid, t->N, sizeof *bad, bad, t->host_loss, err));
+  t->step = t->spec.end;
+  for (size_t n = 0; n < t->N; n++) {
+    t->member[n].state = t->host_loss[n] > 0 ? COH_MEMBER_FAILED : COH_MEMBER_DONE;
+    t->member[n].step = t->step;
+  }
+cleanup:
+  free(bad);
+  return rc;
+}
+
 /* ---- the archive
  * ---------------------------------------------------------------------------- */
 

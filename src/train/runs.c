@@ -112,7 +112,8 @@ int coh_trainer_start(coh_trainer *t, coh_error *err) {
     const coh_train_run *run = coh_member_run(t, n);
     i = c > 0 && t->run_of[n - 1] == t->run_of[n] ? i + 1 : within_run(t, n);
     COH_TRY(coh_plan_init(&t->plan, run->start.seed, run->start.first_id + i,
-                          run->start.init, run->start.bias, run->start.fan, run->members,
+                          run->start.init, run->start.bias, run->start.fan,
+                          run->start.total ? run->start.total : run->members,
                           t->dev->dtype, host + c * row, err));
   }
   COH_TRY(coh_trainer_set(t, host, err));
