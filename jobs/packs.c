@@ -115,8 +115,10 @@ static void measure(const coh_config *cfg, size_t runs, pack *p) {
   double samples = samples_of(cfg);
   coh_steps steps = cfg->training.steps;
   p->members = (size_t)cfg->experiment.members;
-  if (coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, 10, &plan, &members,
-                     &ignored) == COH_OK)
+  coh_act act = (coh_act)cfg->model.activation;
+  /* ten classes, or whatever number of outputs the name says */
+  if (coh_plan_parse(cfg->model.name, act, 10, &plan, &members, &ignored) == COH_OK ||
+      coh_plan_parse(cfg->model.name, act, 0, &plan, &members, &ignored) == COH_OK)
     p->P = plan.P;
   if (members > 0) p->members = members;
   double seen = (double)steps.ep * samples;
