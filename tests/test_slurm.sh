@@ -5,8 +5,9 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/env.sh "$1"
+. tests/slurm/jobs.sh
 if [ -z "${VCLUSTER_LOGS:-}" ]; then
-  if [ "$(id -u)" != 0 ] || ! unshare --mount --net --pid --fork true 2>/dev/null; then
+  if ! can_have_a_cluster; then
     echo "skip jobs on a cluster of two nodes: no root, or no namespaces, here"
     exit 0
   fi
@@ -16,24 +17,6 @@ fi
 config=tests/configs/extract.ini
 longer=(training.steps=1000ep experiment.checkpoint_steps=500it)
 work=$(mktemp -d)
-patience=120
-failed=0
-
-verdict() { # NAME COMMAND...: COMMAND decides; every test ends here
-  local name=$1
-  shift
-  if "$@"; then
-    echo "ok $name"
-  else
-    echo "not ok $name"
-    squeue
-    [ -e "$work/$job.log" ] && cat "$work/$job.log"
-    tail -n 20 "$VCLUSTER_LOGS/slurmctld.log"
-    failed=1
-  fi
-}
-
-# ---- jobs ---------------------------------------
 
 submit() { # [sbatch option...] -- ARGUMENT...: its number in $job, its log in $work/$job.log
   local options=()
@@ -43,46 +26,6 @@ submit() { # [sbatch option...] -- ARGUMENT...: its number in $job, its log in $
   done
   shift
   job=$(sbatch --parsable -o "$work/%A.log" "${options[@]}" slurm/run.sbatch "$@")
-}
-
-field() { # JOB NAME: as `scontrol show job` prints it
-  scontrol -o show job "$1" | tr ' ' '\n' | sed -n "s/^$2=//p"
-}
-
-wait_until() { # COMMAND...: false if it does not come true in time
-  local deadline=$((SECONDS + patience))
-  until "$@"; do
-    [ $SECONDS -lt $deadline ] || return 1
-    sleep 0.1
-  done 2>/dev/null
-}
-
-has() { # JOB NAME VALUE
-  [ "$(field "$1" "$2")" = "$3" ]
-}
-
-is_over() { # JOB
-  case $(field "$1" JobState) in
-  PENDING | CONFIGURING | RUNNING | COMPLETING) false ;;
-  esac
-}
-
-ended() { # JOB STATE STATUS:SIGNAL
-  wait_until is_over "$1" && has "$1" JobState "$2" && has "$1" ExitCode "$3"
-}
-
-logged() { # JOB TIMES TEXT
-  [ "$(grep -c -- "$3" "$work/$1.log")" = "$2" ]
-}
-
-stop_early() { # JOB
-  scancel --signal=USR1 --batch "$1"
-}
-
-# SLURM lets a job that was queued again wait for two minutes. A node refuses to start it in the
-# very second in which it ended there.
-start_again() { # JOB
-  wait_until has "$1" JobState PENDING && scontrol update JobId="$1" StartTime=now+2
 }
 
 # ---- whole runs ---------------------------------------
