@@ -48,7 +48,7 @@ OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out src/device/kernels.c,$(SRC))) \
 JOBOBJ := $(patsubst %.c,$(BUILD)/%.o,$(JOBS))
 TESTBIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS) $(MPITESTS))
 
-.PHONY: all help deps quickstart tests-build test check-long bench bench-build install \
+.PHONY: all help deps quickstart tests-build test check-long recovery bench bench-build install \
   uninstall clean format asan asan-run
 .SUFFIXES:
 .SECONDARY:
@@ -132,10 +132,16 @@ asan-run: $(TESTBIN)
 	  LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
 	  tests/run.sh $(BUILD) $(patsubst test_%,%,$(notdir $(basename $(TESTS) $(MPITESTS))))
 
-check-long: ## the slow checks: 250 kills, sanitizers
+check-long: ## the slow checks: 250 kills, sanitizers, table of recoveries
 	$(MAKE) test asan
 	bash tests/test_kills.sh $(BUILD) 50
 	bash tests/test_sweep_kills.sh $(BUILD) 200
+	$(MAKE) recovery
+
+recovery: all ## recover some 160 teachers by both methods (an hour); table in bench/results
+	COHORT_DATA=$(CURDIR)/$(BUILD)/data scripts/fetch.sh mnist
+	COHORT_DATA=$(CURDIR)/$(BUILD)/data python3 bench/recovery.py --minutes 75 \
+	  --out $(BUILD)/recovery --results bench/results
 
 install: all ## into $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib \
