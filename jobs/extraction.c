@@ -94,17 +94,15 @@ static int finetune_spec(const extraction *x, const coh_dataset *data, double lr
   return COH_OK;
 }
 
-/* float64 [count] to the precision of the data. */
-static int narrow(coh_dtype dtype, size_t count, const double *from, void **to,
-                  coh_error *err) {
+int extraction_narrow(coh_dtype dtype, size_t count, const double *from, void **to,
+                      coh_error *err) {
   int rc = coh_alloc(to, count, coh_dtype_size(dtype), err);
   for (size_t i = 0; i < count && !rc; i++) coh_put(dtype, *to, i, from[i]);
   return rc;
 }
 
-/* All parameters of a trainer as float64 on rank 0 (NULL elsewhere). */
-static int gather(const extraction *x, coh_trainer *t, size_t count, double **out,
-                  coh_error *err) {
+int extraction_gather(const extraction *x, coh_trainer *t, size_t count, double **out,
+                      coh_error *err) {
   int rc = COH_OK;
   void *raw = NULL;
   coh_dtype dtype = x->query->dtype;
@@ -135,7 +133,7 @@ static void leave_out_failed(extraction *x) {
   x->N = kept;
 }
 
-static void add_seconds(extraction *x, const coh_trainer *t) {
+void extraction_add_seconds(extraction *x, const coh_trainer *t) {
   coh_train_status status;
   coh_trainer_status(t, &status);
   x->seconds += status.total_seconds;
@@ -146,9 +144,9 @@ int extraction_take(extraction *x, coh_trainer *t, const coh_dataset *data,
                     coh_error *err) {
   int rc;
   double *params = NULL;
-  add_seconds(x, t);
+  extraction_add_seconds(x, t);
   COH_TRY(coh_trainer_evaluate(t, data, x->loss, NULL, err));
-  COH_TRY(gather(x, t, x->N * x->upper.P, &params, err));
+  COH_TRY(extraction_gather(x, t, x->N * x->upper.P, &params, err));
   free(x->params);
   x->params = params;
   leave_out_failed(x);
@@ -176,36 +174,35 @@ static void choose_finish(const coh_config *cfg, bool final, stage *s) {
                                      : cfg->training.finish_steps);
 }
 
-/* Trains N networks of `plan` from `start` (float64 [N, P] on every rank) on `data`. */
-static int train(const extraction *x, const char *name, const coh_plan *plan, size_t N,
-                 const coh_dataset *data, double lr_factor, bool final,
-                 const double *start, coh_trainer **out, coh_error *err) {
+int extraction_train(const extraction *x, const training *g, coh_trainer **out,
+                     coh_error *err) {
   int rc;
   char model[96], checkpoint[96], metrics[96];
   void *first = NULL;
   coh_text identity = {0};
-  coh_train_run run = {.members = N};
-  stage s = {.title = name,
-             .folder = x->folder,
+  coh_train_run run = {.members = g->N};
+  stage s = {.title = g->name,
+             .folder = g->folder ? g->folder : x->folder,
              .model = model,
              .checkpoint = checkpoint,
              .metrics = metrics,
              .derived = true,
-             .plan = *plan,
-             .N = N,
-             .train = data,
+             .plan = *g->plan,
+             .N = g->N,
+             .train = g->data,
              .n_run = 1,
              .run = &run,
              .lr = "extraction.finetune_lr"};
-  COH_TRY(coh_format(model, sizeof model, err, "%s.h5", name));
-  COH_TRY(coh_format(checkpoint, sizeof checkpoint, err, "%s.checkpoint.h5", name));
-  COH_TRY(coh_format(metrics, sizeof metrics, err, "%s.metrics.csv", name));
-  coh_text_add(&identity, "%s %s", x->identity, name);
+  COH_TRY(coh_format(model, sizeof model, err, "%s.h5", g->name));
+  COH_TRY(coh_format(checkpoint, sizeof checkpoint, err, "%s.checkpoint.h5", g->name));
+  COH_TRY(coh_format(metrics, sizeof metrics, err, "%s.metrics.csv", g->name));
+  coh_text_add(&identity, "%s %s", x->identity, g->name);
   COH_TRY(coh_text_check(&identity, err));
   s.identity = identity.data;
-  choose_finish(&x->job->cfg, final, &s);
-  COH_TRY(finetune_spec(x, data, lr_factor, &run.spec, err));
-  COH_TRY(narrow(data->dtype, N * plan->P, start, &first, err));
+  choose_finish(&x->job->cfg, g->final, &s);
+  COH_TRY(finetune_spec(x, g->data, g->lr_factor, &run.spec, err));
+  if (g->finish_only) run.spec.end = 0;
+  COH_TRY(extraction_narrow(g->data->dtype, g->N * g->plan->P, g->start, &first, err));
   s.start = first;
   COH_TRY(stage_train(x->job, x->dev, &s, out, err));
 cleanup:
@@ -230,7 +227,13 @@ static int retrain_upper(extraction *x, const coh_clustering *c, coh_error *err)
   COH_TRY(coh_bcast(j->grid.world, start, x->N * next.P * sizeof *start, 0, err));
   COH_TRY(next_features(x, coh_symmetry_is_even_linear(x->sym), &features, err));
   COH_TRY(coh_format(name, sizeof name, err, "above_layer_%zu", x->found.L));
-  COH_TRY(train(x, name, &next, x->N, &features, 1, false, start, &t, err));
+  const training g = {.name = name,
+                      .plan = &next,
+                      .N = x->N,
+                      .data = &features,
+                      .lr_factor = 1,
+                      .start = start};
+  COH_TRY(extraction_train(x, &g, &t, err));
   x->upper = next;
   COH_TRY(extraction_take(x, t, &features, err));
   coh_trainer_destroy(t); /* it borrows the features */
@@ -298,73 +301,10 @@ static int rebuild(extraction *x, coh_error *err) {
     mean_residual(&r, theta + d * O);
   COH_TRY(coh_rebuilt_network(&x->found, O, x->a, theta + d * O, theta, &x->plan,
                               &x->before, err));
+  x->rebuilt = x->plan;
 cleanup:
   free(hidden.x);
   free(theta);
-  return rc;
-}
-
-/* Mean square error of a network over the query set. */
-static int query_loss(const extraction *x, const double *params, double *loss,
-                      coh_error *err) {
-  int rc;
-  const coh_dataset *q = x->query;
-  void *p = NULL, *out = NULL;
-  double sum = 0;
-  COH_TRY(narrow(q->dtype, x->plan.P, params, &p, err));
-  COH_TRY(coh_alloc(&out, q->n * q->n_out, coh_dtype_size(q->dtype), err));
-  COH_TRY(coh_network_apply(&x->plan, x->dev, p, x->plan.L - 1, q->n, q->x, out, err));
-  for (size_t i = 0; i < q->n * q->n_out; i++) {
-    double e = coh_get(q->dtype, out, i) - coh_get(q->dtype, q->y, i);
-    sum += e * e;
-  }
-  *loss = sum / (double)(q->n * q->n_out);
-cleanup:
-  free(p);
-  free(out);
-  return rc;
-}
-
-/* The network as it is before fine-tuning. */
-static int save_rebuilt(const extraction *x, const char *file, coh_error *err) {
-  int rc;
-  char path[COH_PATH];
-  COH_TRY(coh_format(path, sizeof path, err, "%s/%s", x->folder, file));
-  COH_TRY(coh_model_save(path, x->job->grid.world, &x->plan, COH_F64, 1, 0,
-                         x->job->grid.rank == 0, x->before, err));
-cleanup:
-  return rc;
-}
-
-/* Goes back to the rebuilt network if fine-tuning raised the loss. */
-static int keep_better(extraction *x, coh_error *err) {
-  int rc;
-  x->reverted = x->loss_after > x->loss_before;
-  COH_TRY(coh_bcast(x->job->grid.world, &x->reverted, sizeof x->reverted, 0, err));
-  if (!x->reverted) goto cleanup;
-  coh_say(&x->job->sink, COH_WARN,
-          "fine-tuning raised the loss over the query set from %.3g to %.3g: the rebuilt "
-          "network is kept; a smaller extraction.finetune_lr may help",
-          x->loss_before, x->loss_after);
-  if (x->after) memcpy(x->after, x->before, x->plan.P * sizeof *x->after);
-  COH_TRY(save_rebuilt(x, "recovered.h5", err));
-cleanup:
-  return rc;
-}
-
-static int finetune(extraction *x, coh_error *err) {
-  int rc;
-  coh_trainer *t = NULL;
-  double factor = x->found.linear ? 10 : 1;
-  COH_TRY(query_loss(x, x->before, &x->loss_before, err));
-  COH_TRY(save_rebuilt(x, "rebuilt.h5", err)); /* also for the case that this diverges */
-  COH_TRY(train(x, "recovered", &x->plan, 1, x->query, factor, true, x->before, &t, err));
-  add_seconds(x, t);
-  COH_TRY(coh_trainer_evaluate(t, x->query, &x->loss_after, NULL, err));
-  COH_TRY(gather(x, t, x->plan.P, &x->after, err));
-  COH_TRY(keep_better(x, err));
-cleanup:
-  coh_trainer_destroy(t);
   return rc;
 }
 
@@ -380,8 +320,23 @@ static int share_outgoing(extraction *x, const coh_clustering *c, coh_error *err
   return coh_bcast(x->job->grid.world, x->a, count * sizeof *x->a, 0, err);
 }
 
+/* The students as they are before any clustering. */
+static int remember_students(extraction *x, coh_error *err) {
+  int rc;
+  size_t all = x->N * x->upper.P;
+  x->whole = x->upper;
+  COH_TRY(coh_alloc(&x->first_loss, x->N, sizeof *x->first_loss, err));
+  memcpy(x->first_loss, x->loss, x->N * sizeof *x->loss);
+  if (!x->params) return COH_OK;
+  COH_TRY(coh_alloc(&x->students, all, sizeof *x->students, err));
+  memcpy(x->students, x->params, all * sizeof *x->students);
+cleanup:
+  return rc;
+}
+
 int extraction_run(extraction *x, coh_error *err) {
   int rc;
+  COH_TRY(coh_agree(x->job->grid.world, remember_students(x, err), err));
   x->found.act = x->upper.layer[0].act;
   x->found.linear = coh_symmetry_is_even_linear(x->sym);
   while (x->upper.L >= 2) {
@@ -395,7 +350,7 @@ int extraction_run(extraction *x, coh_error *err) {
     COH_TRY(retrain_upper(x, report->cluster, err));
   }
   COH_TRY(rebuild(x, err));
-  COH_TRY(finetune(x, err));
+  COH_TRY(extraction_refine(x, err));
 cleanup:
   return rc;
 }
@@ -410,4 +365,6 @@ void extraction_free(extraction *x) {
   free(x->a);
   free(x->before);
   free(x->after);
+  free(x->students);
+  free(x->first_loss);
 }

@@ -92,7 +92,7 @@ static int compare(const extraction *x, comparisons *c, coh_error *err) {
   int rc;
   const teacher *t = x->teacher;
   c->n = t->plan.L - 1;
-  COH_TRY(coh_compare_networks(&t->plan, t->params, &x->plan, x->before, x->mask0,
+  COH_TRY(coh_compare_networks(&t->plan, t->params, &x->rebuilt, x->before, x->mask0,
                                c->before, err));
   COH_TRY(coh_compare_networks(&t->plan, t->params, &x->plan, x->after, x->mask0,
                                c->after, err));
@@ -200,13 +200,9 @@ static void print_comparison(const extraction *x, size_t l, const coh_comparison
       continue;
     }
     printf(" %10zu %9zu %18.1e %15.1e %19.1e\n", m->partner,
-           k->cluster[k->kept[m->partner]].students, before->match[i].w_distance,
-           m->w_distance, m->a_distance);
+           x->alone ? 1 : k->cluster[k->kept[m->partner]].students,
+           before->match[i].w_distance, m->w_distance, m->a_distance);
   }
-}
-
-static double kept_loss(const extraction *x) {
-  return x->reverted ? x->loss_before : x->loss_after;
 }
 
 static void print_table(const extraction *x, const comparisons *c) {
@@ -228,7 +224,10 @@ static void print_table(const extraction *x, const comparisons *c) {
   if (x->reverted)
     printf("fine-tuning raised the loss, so the rebuilt network is kept: it stands under "
            "fine-tuned above, and in recovered.h5\n");
-  if (!(kept_loss(x) <= 10 * x->student_median))
+  if (x->alone)
+    printf("the recovered network stems from one student alone: that of the clusters was "
+           "worse\n");
+  if (!(x->loss_kept <= 10 * x->student_median))
     printf(
         "the recovered network is worse than the students: neurons are missing or mixed; "
         "look at clusters.csv, train the students to a lower loss, or change gamma and "
@@ -259,7 +258,7 @@ static int add_layer_measures(const extraction *x, const comparisons *c, size_t 
       {"a_max", x->teacher->known ? c->after[l]->a_max : NAN},
       {"a_mean", x->teacher->known ? c->after[l]->a_mean : NAN}};
   COH_TRY(coh_format(name, sizeof name, err, "layer%zu_found_size", l + 1));
-  COH_TRY(coh_measures_add(m, name, (double)x->found.K[l], err));
+  COH_TRY(coh_measures_add(m, name, (double)x->plan.layer[l].out, err));
   COH_TRY(coh_format(name, sizeof name, err, "layer%zu_cut_height", l + 1));
   COH_TRY(coh_measures_add(m, name, x->layer[l].cluster->cut, err));
   for (size_t i = 0; x->teacher->known && i < 6; i++) {
@@ -276,7 +275,7 @@ static int add_measures(const extraction *x, const comparisons *c, coh_measures 
   for (size_t l = 0; l < x->n_layers; l++) COH_TRY(add_layer_measures(x, c, l, m, err));
   COH_TRY(coh_measures_add(m, "loss_rebuilt", x->loss_before, err));
   COH_TRY(coh_measures_add(m, "loss_finetuned", x->loss_after, err));
-  COH_TRY(coh_measures_add(m, "loss_recovered", kept_loss(x), err));
+  COH_TRY(coh_measures_add(m, "loss_recovered", x->loss_kept, err));
   if (x->teacher->known && c->comparable) {
     COH_TRY(coh_measures_add(m, "parameter_rmse", c->rmse, err));
     COH_TRY(coh_measures_add(m, "parameter_max_error", c->max, err));

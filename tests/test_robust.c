@@ -312,6 +312,29 @@ static void test_flat_channel_is_told(void **state) {
   free_world(&k);
 }
 
+/* The best student holds a neuron in two halves that lie apart: one of the others, which
+ * hold it whole, speaks for it. */
+static void test_neuron_in_halves_does_not_speak(void **state) {
+  (void)state;
+  for (size_t i = 0; i < N_ACTS; i++) {
+    world k;
+    new_world(&k, ACTS[i]);
+    for (size_t s = 0; s < N; s++)
+      for (size_t r = s == 0 ? 1 : 0; r < R; r++) add(&k, s, k.tw[r], 1, k.ta[r][0]);
+    for (int sign = -1; sign <= 1; sign += 2) {
+      double w[D];
+      for (size_t d = 0; d < D; d++) w[d] = k.tw[0][d] + sign * 0.02 * normal(60, d);
+      add(&k, 0, w, 1, k.ta[0][0] / 2);
+    }
+    finish_world(&k);
+    for (size_t s = 0; s < N; s++) k.loss[s] = s == 0 ? 1e-20 : 1e-12;
+    coh_clustering *c = cluster(&k);
+    check_found(&k, c);
+    coh_clustering_destroy(c);
+    free_world(&k);
+  }
+}
+
 /* A neuron that only one of six good students has is left over; with a small gamma and
  * one more student it is elected, but the answers do not need it. */
 static void test_leftover_and_unneeded(void **state) {
@@ -504,7 +527,7 @@ static void test_needed(void **state) {
     memcpy(w[R], k.tw[0], sizeof w[R]);
     for (size_t d = 0; d < D; d++) w[R + 1][d] = normal(40, d);
     OK(coh_probe_create(&k.data, D, coh_act_symmetry(k.act), ROWS, &p, &err));
-    OK(coh_fit_needed(&p, R + 2, &w[0][0], 1, k.y, NULL, 1e-12, 0, &f, &err));
+    OK(coh_fit_needed(&p, R + 2, &w[0][0], 1, k.y, NULL, 1e-12, 0, 1, &f, &err));
     assert_true(f.needed[0] != f.needed[R]);
     assert_true(f.needed[1] && f.needed[2] && !f.needed[R + 1]);
     BELOW(f.error, 1e-20);
@@ -523,6 +546,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_bad_students_have_no_say),
       cmocka_unit_test(test_noise),
       cmocka_unit_test(test_flat_channel_is_told),
+      cmocka_unit_test(test_neuron_in_halves_does_not_speak),
       cmocka_unit_test(test_leftover_and_unneeded),
       cmocka_unit_test(test_stability),
       cmocka_unit_test(test_nothing_in_common),

@@ -1,6 +1,6 @@
 /* rebuild.h - the networks around clustering: what a layer of the students looks like to
  * it, the students that remain above a clustered layer, the network that is rebuilt. Uses
- * base, config, net, extract. Host arrays, float64.
+ * base, config, data, net, extract. Host arrays, float64.
  *
  * Lower layers that are reconstructed are the same in all students and held fixed, so
  * they are not trained at all: their outputs become the data of smaller students. Letters
@@ -11,6 +11,7 @@
 #ifndef COHORT_REBUILD_H
 #define COHORT_REBUILD_H
 
+#include "cohort/data.h"
 #include "cohort/extract.h"
 
 /* Layer 0 of N plain dense networks `upper` (params [N, P]) as clustering sees it. The
@@ -50,6 +51,37 @@ void coh_rebuilt_free(coh_rebuilt *);
 int coh_rebuilt_network(const coh_rebuilt *, size_t O, const double *a,
                         const double *bias, const double *theta, coh_plan *plan,
                         double **params, coh_error *err);
+
+/* ---- the network once it is fine-tuned ------------------------------------------- */
+
+/* A network without the neurons of hidden layer `layer` that its answers do not need:
+ * those that are copies of others, idle, or cancel. What the layers above read of it is
+ * fitted to what they read before, over sampled rows of `data`, and the neuron that is
+ * missed least goes, up to `most` of them, for as long as that changes the answers by no
+ * more than `allowed` in the mean square, to first order. If none does, one neuron may go
+ * whose readings cancel in the answers. Linear paths stay. kept [K]
+ * ascending out of `of` neurons; params [P]. */
+typedef struct coh_pruned {
+  size_t of, K, *kept;
+  coh_plan plan;
+  double *params;
+} coh_pruned;
+int coh_prune_layer(const coh_plan *, const double *params, size_t layer,
+                    const coh_dataset *data, double allowed, size_t most, coh_pruned *out,
+                    coh_error *err);
+void coh_pruned_free(coh_pruned *);
+
+/* The network without its linear paths. Where these stem from neurons that are the wrong
+ * way round, those are turned around and it computes the same (of up to 14 neurons of a
+ * layer the best choice, else one that no other neuron makes better); what else they hold
+ * is lost. A network without paths is copied. *out_params: freed by the caller. */
+int coh_without_paths(const coh_plan *, const double *params, coh_plan *out,
+                      double **out_params, coh_error *err);
+
+/* Weights [out_q, out_l] on the way from the activation of hidden layer q < l into layer
+ * l: its own, or a part of its linear path; NULL if it has none. */
+const double *coh_weights_between(const coh_plan *, const double *params, size_t q,
+                                  size_t l);
 
 /* Neurons of hidden layer l of any network as compare sees them: w [H, D] with D = in + 1
  * (paths around the layer below left out), a [H, O]. Allocated, freed by the caller. */

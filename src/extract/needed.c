@@ -17,6 +17,9 @@
 
 #include "extract/scalapack.h"
 
+/* Activations below this are none. */
+static const double NOTHING = 1e-100;
+
 int coh_qr(size_t m, size_t n, double *a, coh_error *err) {
   int rc, lm = (int)m, ln = (int)n, lwork = -1, info = 0;
   double *tau = NULL, *work = NULL, want = 0;
@@ -92,12 +95,13 @@ static double full_error(const equations *s) {
 }
 
 /* Diagonal element i of the triangle `small`. A column that the ones before it explain
- * has none of its own: it gets one so small that its neuron is dropped first. */
+ * has none of its own: it gets one so small that its neuron is dropped first (but not so
+ * small that squares of its inverse overflow). */
 static double pivot(const equations *s, size_t i) {
   const double *column = s->small + i * s->out->K;
   double square = 0;
   for (size_t k = 0; k <= i; k++) square += column[k] * column[k];
-  double least = 1e-13 * sqrt(square) + DBL_MIN;
+  double least = 1e-13 * sqrt(square) + NOTHING;
   return fabs(column[i]) > least ? column[i] : least;
 }
 
@@ -147,7 +151,8 @@ cleanup:
   return rc;
 }
 
-static int eliminate(equations *s, double allowed, double relative, coh_error *err) {
+static int eliminate(equations *s, double allowed, double relative, size_t stay,
+                     coh_error *err) {
   int rc;
   coh_fit *f = s->out;
   for (;;) {
@@ -157,7 +162,7 @@ static int eliminate(equations *s, double allowed, double relative, coh_error *e
       if (f->rise[s->left[i]] <= f->rise[s->left[least]]) least = i;
     size_t k = s->left[least];
     double limit = fmax(allowed, fmin(relative, f->error / 4));
-    if (s->n == 1 || f->rise[k] > limit) return COH_OK;
+    if (s->n <= stay || s->n == 1 || f->rise[k] > limit) return COH_OK;
     f->needed[k] = false;
     f->error += f->rise[k];
     memset(f->a + k * f->T, 0, f->T * sizeof *f->a);
@@ -202,7 +207,7 @@ cleanup:
 
 int coh_fit_needed(const coh_probe *p, size_t K, const double *w, size_t T,
                    const double *targets, const double *weight, double allowed,
-                   double relative, coh_fit *out, coh_error *err) {
+                   double relative, size_t stay, coh_fit *out, coh_error *err) {
   int rc;
   bool linear = coh_symmetry_is_even_linear(p->symmetry);
   equations s = {.p = p, .out = out, .weight = weight};
@@ -210,7 +215,7 @@ int coh_fit_needed(const coh_probe *p, size_t K, const double *w, size_t T,
   COH_TRY(allocate(&s, err));
   COH_TRY(fill(&s, w, targets, err));
   out->error = full_error(&s);
-  COH_TRY(eliminate(&s, allowed, relative, err));
+  COH_TRY(eliminate(&s, allowed, relative, stay, err));
   solve_base(&s);
 cleanup:
   free(s.r);

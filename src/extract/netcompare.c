@@ -35,18 +35,6 @@ static double pair_factor(coh_symmetry sym, size_t D, const uint8_t *mask,
   return scales ? sign * sqrt(ff / tt) : sign;
 }
 
-/* Weights [out_q, out_l] on the way from the activation of hidden layer q < l into layer
- * l: its own, or a part of its linear path; NULL if it has none. */
-static const double *weights_between(const coh_plan *p, const double *params, size_t q,
-                                     size_t l) {
-  const coh_layer *y = &p->layer[l];
-  if (q + 1 == l) return params + y->w;
-  if (!y->skip) return NULL;
-  const double *part = params + y->s;
-  for (size_t k = l - 2; k > q; k--) part += p->layer[k].out * y->out;
-  return part;
-}
-
 /* The constant in the recovered activation where its pre-activation is c times the
  * teacher's. odd_constant: 1 for c < 0. even_linear: of |c| (A - linear_part z), z = ...
  * + the teacher's bias. */
@@ -70,7 +58,7 @@ typedef struct two_networks {
 static double constants_from(const two_networks *n, size_t q, size_t l, size_t k) {
   const layer_map *m = &n->map[q];
   const coh_layer *t = &n->teacher->layer[q];
-  const double *v = weights_between(n->found, n->fp, q, l);
+  const double *v = coh_weights_between(n->found, n->fp, q, l);
   double sum = 0;
   for (size_t j = 0; v && j < m->R; j++)
     if (m->partner[j] != SIZE_MAX)

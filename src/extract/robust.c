@@ -271,7 +271,7 @@ static int fit(const coh_robust *r, coh_fit *out, coh_error *err) {
     memcpy(w + k * D, r->red.w + r->speaker[k] * D, D * sizeof *w);
   double allowed = fmin(NEEDED * r->good, r->most);
   COH_TRY(coh_fit_needed(&r->wide, K, w, r->T, r->targets, r->weight, allowed,
-                         r->weight ? 0 : 10 * r->most, out, err));
+                         r->weight ? 0 : 10 * r->most, 1, out, err));
 cleanup:
   free(w);
   return rc;

@@ -116,7 +116,7 @@ typedef struct coh_fit {
  */
 int coh_fit_needed(const coh_probe *, size_t K, const double *w, size_t T,
                    const double *targets, const double *weight, double allowed,
-                   double relative, coh_fit *out, coh_error *err);
+                   double relative, size_t stay, coh_fit *out, coh_error *err);
 void coh_fit_free(coh_fit *);
 /* a [m, n] column-major becomes R of its QR decomposition, in its upper triangle (below:
  * the reflectors). */
