@@ -14,10 +14,10 @@ A teacher counts as recovered where every hidden layer has exactly its width and
 in excess (a recovered neuron that is nearest to no neuron of the teacher). Distances are
 the largest and the mean over the neurons of all layers, after fine-tuning, with all
 inputs; the parameter error is the root mean square after all symmetries are resolved, and
-missing where a width is wrong. Seconds are those of the run of `cohort`, for the first
-method with the training of the students. A run that fails, or that takes longer than the
-limit, is told as such and counts as not recovered. With the same --out and options, what
-is done already is not done again.
+missing where a width is wrong. Seconds are the processor time of the run of `cohort`, on
+one core, for the first method with the training of the students. A run that fails, or
+that takes longer than the limit, is told as such and counts as not recovered. With the
+same --out and options, what is done already is not done again.
 """
 import argparse
 import csv
@@ -26,6 +26,7 @@ import hashlib
 import itertools
 import math
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -143,7 +144,6 @@ def arguments():
     p.add_argument("--students", type=int, default=10)
     p.add_argument("--minutes", type=float, default=math.inf,
                    help="after these no further run is started")
-    p.add_argument("--jobs", type=int, default=1, help="runs at a time")
     p.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                    help="override of the configuration")
     return p.parse_args()
@@ -256,19 +256,16 @@ def run(a, case, path, method):
     limit = SECONDS[case["part"], case["layers"]]
     command = [a.cohort, "run", path, "extraction.method=" + method] + a.set
     log = f"{path}.{method}.log"
-    begin = time.time()
     with open(log, "w") as f:
-        process = subprocess.Popen(command, env=environment(), stdout=f,
-                                   stderr=subprocess.STDOUT)
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return f"over {limit} s", time.time() - begin, {}
-    seconds = time.time() - begin
+        process = subprocess.Popen(
+            command, env=environment(), stdout=f, stderr=subprocess.STDOUT,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5)))
+        _, code, used = os.wait4(process.pid, 0)
+    seconds = used.ru_utime + used.ru_stime
+    if seconds >= limit:
+        return f"over {limit} s", seconds, {}
     if code != 0:
-        return f"failed ({code})", seconds, {}
+        return f"failed ({os.waitstatus_to_exitcode(code)})", seconds, {}
     return "done", seconds, row_of(log)
 
 
