@@ -132,6 +132,24 @@ refuses "a sweep of which no run is valid" "milestones need" s.ini \
   training.plateau=shared training.milestone_steps=1ep
 refuses "a condition that leaves none" "leaves none of 20 runs" s.ini "sweep.exclude=experiment.seed < 9"
 
+cat >choice.ini <<'I'
+[experiment]
+job = train
+[dataset]
+name = fashion_mnist
+[model]
+name = dense_784_4_10
+[training]
+finish_steps = 30
+[sweep]
+training.finish = none, lbfgs
+I
+plan choice.ini
+[ $? -eq 0 ] && grep -q "2 runs" out
+verdict $? "a run need not read what only others' choice reads"
+refuses "what no run reads" "is read only if training.finish is not none" choice.ini \
+  sweep.training.finish= sweep.experiment.seed=1,2
+
 plan nowhere.ini
 [ $? -eq 1 ] && grep -q "nowhere.ini" out
 verdict $? "a file that is not there is told"

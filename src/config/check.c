@@ -8,6 +8,7 @@
 /* The configuration, and whom to blame. */
 typedef struct check {
   const coh_config *cfg;
+  bool idle_may_be; /* values that another choice leaves unread are no error */
   const coh_param **blame;
   coh_error *err;
 } check;
@@ -32,7 +33,8 @@ static int blame(const check *c, const char *section, const char *key,
 
 /* True if a parameter that no one reads was given another value than its default. */
 static bool is_idle(const check *c, bool read, const char *section, const char *key) {
-  return !read && !coh_param_is_default(c->cfg, coh_param_find(section, key));
+  return !read && !c->idle_may_be &&
+         !coh_param_is_default(c->cfg, coh_param_find(section, key));
 }
 
 #define REFUSE_IDLE(read, section, key, readers)                                         \
@@ -245,9 +247,10 @@ static int check_extraction(const check *c) {
 
 /* ------------------------------------------------------------------------------------ */
 
-int coh_check_params(const coh_config *cfg, const coh_param **blamed, coh_error *err) {
+int coh_check_params(const coh_config *cfg, bool idle_may_be, const coh_param **blamed,
+                     coh_error *err) {
   int rc;
-  const check c = {cfg, blamed, err};
+  const check c = {cfg, idle_may_be, blamed, err};
   COH_TRY(check_required(&c));
   COH_TRY(check_experiment(&c));
   COH_TRY(check_training(&c));

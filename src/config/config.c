@@ -186,7 +186,7 @@ static int assign_all(const coh_loader *l, coh_config *cfg, coh_error *err) {
 static int check_all(const coh_loader *l, const coh_config *cfg, coh_error *err) {
   size_t count;
   const coh_param *blame = NULL;
-  int rc = coh_check_params(cfg, &blame, err);
+  int rc = coh_check_params(cfg, false, &blame, err);
   if (rc == COH_OK) return rc;
   return coh_explain_place(l->path, l->set_by[blame - coh_params(&count)], err);
 }
@@ -247,7 +247,7 @@ cleanup:
 
 int coh_config_check(const coh_config *cfg, coh_error *err) {
   const coh_param *blame = NULL;
-  int rc = coh_check_params(cfg, &blame, err);
+  int rc = coh_check_params(cfg, false, &blame, err);
   return rc == COH_OK || !*cfg->file ? rc : coh_explain_place(cfg->file, COH_UNSET, err);
 }
 

@@ -76,13 +76,21 @@ static int assign_run(const coh_sweep *s, size_t i, coh_config *cfg, coh_error *
   return rc;
 }
 
+/* Where runs differ in a choice, each reads what belongs to its own: of training.finish =
+ * none, lbfgs only the runs with lbfgs read training.finish_steps. */
+static bool has_choices(const coh_sweep *s) {
+  for (size_t a = 0; a < s->n_axes; a++)
+    if (s->axes[a].param->type == COH_TYPE_CHOICE) return true;
+  return false;
+}
+
 int coh_sweep_config(const coh_sweep *s, size_t i, coh_config *cfg, coh_error *err) {
   const coh_param *blame = NULL;
   if (i >= s->runs)
     return coh_fail(err, COH_EBUG, "run %zu of a sweep of %zu", i, s->runs);
   *cfg = s->base;
   int rc = assign_run(s, i, cfg, err);
-  if (rc == COH_OK) rc = coh_check_params(cfg, &blame, err);
+  if (rc == COH_OK) rc = coh_check_params(cfg, has_choices(s), &blame, err);
   if (rc == COH_OK) return rc;
   explain_run(s, i, err);
   return coh_explain_place(s->path, blame ? line_of(s, blame) : COH_UNSET, err);

@@ -147,7 +147,9 @@ int coh_explain_place(const char *path, int line, coh_error *err);
 
 /* ---- check.c ----------------------------------------------------------------------- */
 
-/* As coh_config_check, naming the parameter that is to blame instead of the file. */
-int coh_check_params(const coh_config *cfg, const coh_param **blame, coh_error *err);
+/* As coh_config_check, naming the parameter that is to blame instead of the file.
+ * idle_may_be: values that another choice leaves unread are no error. */
+int coh_check_params(const coh_config *cfg, bool idle_may_be, const coh_param **blame,
+                     coh_error *err);
 
 #endif
