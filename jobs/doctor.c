@@ -5,35 +5,21 @@
  * All ranks measure at the same time, as they would in a run; rank 0 checks files, data
  * and SLURM, and prints. Nothing is left behind. */
 #include "doctor.h"
-#include "slurm.h"
+#include "doctor_private.h"
 #include "start.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <dlfcn.h>
 #include <math.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "cohort/comm.h"
 #include "cohort/data.h"
 
-typedef struct doctor {
-  const char *launcher; /* NULL: started alone */
-  int rank, size;       /* of MPI_COMM_WORLD */
-  int node_ranks;       /* on rank 0's node */
-  int cores;            /* that the ranks of rank 0's node may use together */
-  size_t findings;      /* that are bad */
-} doctor;
-
-typedef enum state { FINE, WARN, BAD } state;
-
-static void say(doctor *d, state s, const char *what, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-static void say(doctor *d, state s, const char *what, const char *format, ...) {
+void doctor_say(doctor *d, state s, const char *what, const char *format, ...) {
   static const char *const words[] = {"ok", "warn", "bad"};
   va_list args;
   d->findings += s == BAD;
@@ -81,27 +67,30 @@ static void report_ranks(doctor *d) {
   version[strcspn(version, ",\n")] = '\0';
   wanted = tasks && by && strcmp(by, "srun") == 0 ? atoi(tasks) : 1;
   if (wanted > 1 && d->size == 1)
-    say(d, BAD, "mpi",
+    doctor_say(
+        d, BAD, "mpi",
         "srun started %d tasks that do not find each other: use mpirun inside the "
         "allocation, or an srun --mpi=... that `srun --mpi=list` names and MPI knows",
         wanted);
   else
-    say(d, FINE, "mpi", "%s; %d rank%s, %s%s", version, d->size, d->size > 1 ? "s" : "",
-        by ? "started by " : "started alone", by ? by : "");
+    doctor_say(d, FINE, "mpi", "%s; %d rank%s, %s%s", version, d->size,
+               d->size > 1 ? "s" : "", by ? "started by " : "started alone",
+               by ? by : "");
 }
 
 static void report_cores(doctor *d) {
   int threads = start_blas_threads() > 1 ? start_blas_threads() : 1;
   const char *wish = start_blas_wish();
   bool crowded = d->node_ranks * threads > d->cores;
-  say(d, crowded ? WARN : FINE, "cores",
-      "%d for %d rank%s of %d thread%s on this node%s%s", d->cores, d->node_ranks,
-      d->node_ranks > 1 ? "s" : "", threads, threads > 1 ? "s" : "",
-      !crowded              ? ""
-      : threads > 1 && wish ? ": they wait for each other; use fewer ranks, or lower "
-                            : ": they wait for each other; use fewer ranks, or give the "
-                              "job more cores",
-      crowded && threads > 1 && wish ? wish : "");
+  doctor_say(d, crowded ? WARN : FINE, "cores",
+             "%d for %d rank%s of %d thread%s on this node%s%s", d->cores, d->node_ranks,
+             d->node_ranks > 1 ? "s" : "", threads, threads > 1 ? "s" : "",
+             !crowded ? ""
+             : threads > 1 && wish
+                 ? ": they wait for each other; use fewer ranks, or lower "
+                 : ": they wait for each other; use fewer ranks, or give the "
+                   "job more cores",
+             crowded && threads > 1 && wish ? wish : "");
 }
 
 /* First number behind `key` in a file of lines "key number", in bytes; 0 if not there. */
@@ -122,9 +111,10 @@ static void report_memory(doctor *d) {
   double limit = memory_line("/sys/fs/cgroup/memory.max", "", 1);
   double room = limit > 0 && limit < free_now ? limit : free_now;
   double each = room / d->node_ranks * 1e-9;
-  say(d, each < 0.5 ? WARN : FINE, "memory", "%.1f GB free here, %.1f GB a rank%s%s",
-      room * 1e-9, each, room < free_now ? " (limit of this job)" : "",
-      each < 0.5 ? ": use fewer ranks, or ask for more memory" : "");
+  doctor_say(d, each < 0.5 ? WARN : FINE, "memory",
+             "%.1f GB free here, %.1f GB a rank%s%s", room * 1e-9, each,
+             room < free_now ? " (limit of this job)" : "",
+             each < 0.5 ? ": use fewer ranks, or ask for more memory" : "");
 }
 
 /* ---- arithmetic ---------------------------------------------------------------------
@@ -216,26 +206,26 @@ cleanup:
 static void report_own(doctor *d, rate single, rate twice, const char *kernels) {
   bool forced = getenv("COHORT_ISA") && *getenv("COHORT_ISA");
   bool slow = single.part > 0 && single.part < 0.5;
-  say(d, forced || slow ? WARN : FINE, "kernels",
-      "%s: float32 %.0f GFLOP/s a rank (%.0f %% of the units' rate), float64 %.0f "
-      "(%.0f %%)%s%s",
-      kernels, single.gflops, 100 * single.part, twice.gflops, 100 * twice.part,
-      forced ? ": unset COHORT_ISA for the best there are" : "",
-      slow ? ": ranks share cores, or others use this machine" : "");
+  doctor_say(d, forced || slow ? WARN : FINE, "kernels",
+             "%s: float32 %.0f GFLOP/s a rank (%.0f %% of the units' rate), float64 %.0f "
+             "(%.0f %%)%s%s",
+             kernels, single.gflops, 100 * single.part, twice.gflops, 100 * twice.part,
+             forced ? ": unset COHORT_ISA for the best there are" : "",
+             slow ? ": ranks share cores, or others use this machine" : "");
 }
 
 static void report_blas(doctor *d, rate twice) {
   const char *core = start_blas_core();
   int threads = start_blas_threads();
   if (!core)
-    say(d, FINE, "blas", "not OpenBLAS: float64 %.0f GFLOP/s", twice.gflops);
+    doctor_say(d, FINE, "blas", "not OpenBLAS: float64 %.0f GFLOP/s", twice.gflops);
   else
-    say(d, start_blas_is_slow(core) ? BAD : FINE, "blas",
-        "OpenBLAS for %s, %d thread%s: float64 %.0f GFLOP/s%s", core, threads,
-        threads > 1 ? "s" : "", twice.gflops,
-        start_blas_is_slow(core)
-            ? "; kernels for older processors: install one built with DYNAMIC_ARCH"
-            : "");
+    doctor_say(d, start_blas_is_slow(core) ? BAD : FINE, "blas",
+               "OpenBLAS for %s, %d thread%s: float64 %.0f GFLOP/s%s", core, threads,
+               threads > 1 ? "s" : "", twice.gflops,
+               start_blas_is_slow(core)
+                   ? "; kernels for older processors: install one built with DYNAMIC_ARCH"
+                   : "");
 }
 
 static int check_rates(doctor *d, coh_error *err) {
@@ -254,85 +244,47 @@ cleanup:
   return rc;
 }
 
+/* NCCL is looked for by name: nothing needs it where ranks share no GPUs. */
+static int nccl_version(void) {
+  union {
+    void *object;
+    int (*call)(int *);
+  } get;
+  void *library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
+  int version = 0;
+  get.object = library ? dlsym(library, "ncclGetVersion") : NULL;
+  if (get.object && get.call(&version) != 0) version = 0;
+  return version;
+}
+
+/* A job that SLURM gave GPUs, on a node where none answers, is a finding. */
 static void report_gpu(doctor *d) {
+  coh_text text = {0};
   coh_device *dev = NULL;
   coh_error err = {0};
+  const char *given = getenv("SLURM_GPUS_ON_NODE");
+  int nccl = nccl_version();
+  coh_device_gpus(&text);
+  bool none = !text.data || strstr(text.data, "no GPU") || strstr(text.data, "without");
+  bool lost = given && atoi(given) > 0 && none;
   if (coh_device_open(COH_DEVICE_CUDA, COH_F32, &dev, &err) == COH_OK)
-    say(d, FINE, "gpu", "%s", coh_device_text(dev));
+    doctor_say(d, FINE, "gpu", "%s", coh_device_text(dev));
   else
-    say(d, FINE, "gpu", "none: built without CUDA");
+    doctor_say(d, lost ? BAD : FINE, "gpu", "%s%s", text.data ? text.data : "none",
+               lost ? "; yet SLURM gave this job GPUs: build with CUDA, and see what "
+                      "nvidia-smi says on the node"
+                    : "");
+  if (nccl)
+    doctor_say(d, FINE, "nccl", "%d.%d.%d", nccl / 10000, nccl / 100 % 100, nccl % 100);
+  else
+    doctor_say(d, none ? FINE : WARN, "nccl", "not found%s",
+               none ? ""
+                    : ": ranks with GPUs then talk through the host; load its module");
   coh_device_close(dev);
+  coh_text_free(&text);
 }
 
-/* ---- files ------------------------------------------------------------------------- */
-
-/* True if a second open of the file cannot take a lock that the first one holds. */
-static bool locks_exclude(const char *path) {
-  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  int first = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  int second = open(path, O_RDWR | O_CLOEXEC);
-  bool held = first >= 0 && second >= 0 && fcntl(first, F_OFD_SETLK, &whole) == 0;
-  bool excluded = held && fcntl(second, F_OFD_SETLK, &whole) != 0 &&
-                  (errno == EAGAIN || errno == EACCES);
-  if (first >= 0) close(first);
-  if (second >= 0) close(second);
-  unlink(path);
-  return excluded;
-}
-
-/* Writes a file twice, as results are written (temporary name, sync, rename), and reads
- * it back; *seconds of one write. */
-static int try_writing(const char *path, double *seconds, coh_error *err) {
-  int rc;
-  char *data = NULL;
-  size_t length;
-  double t = coh_seconds();
-  COH_TRY(coh_file_write(path, "before", 6, err));
-  COH_TRY(coh_file_write(path, "after", 5, err));
-  *seconds = (coh_seconds() - t) / 2;
-  COH_TRY(coh_file_read(path, &data, &length, err));
-  if (length != 5 || memcmp(data, "after", 5) != 0)
-    rc = coh_fail(err, COH_EIO, "a file that was replaced still has its old content");
-cleanup:
-  free(data);
-  unlink(path);
-  return rc;
-}
-
-static void report_folder(doctor *d, const char *folder, const char *scratch) {
-  char path[COH_PATH];
-  coh_error err = {0};
-  double seconds = 0;
-  struct statvfs fs;
-  snprintf(path, sizeof path, "%.4000s/file", scratch);
-  if (try_writing(path, &seconds, &err) != COH_OK) {
-    say(d, BAD, "files", "%s: %s: choose another experiment.results", folder, err.text);
-    return;
-  }
-  double room =
-      statvfs(scratch, &fs) == 0 ? (double)fs.f_bavail * (double)fs.f_frsize * 1e-9 : 0;
-  bool full = room < 0.1, locks = locks_exclude(path);
-  say(d, full || !locks || seconds > 0.5 ? WARN : FINE, "files",
-      "%s: write, sync and rename in %.1f ms, locks %s, %.1f GB free%s%s%s", folder,
-      1e3 * seconds, locks ? "work" : "do not work", room,
-      locks ? "" : ": never start a run twice at a time",
-      seconds > 0.5 ? ": slow; raise experiment.checkpoint_minutes" : "",
-      full ? ": make room" : "");
-}
-
-/* In a folder of its own inside `folder`, or beside where `folder` would be made. */
-static void check_folder(doctor *d, const char *folder) {
-  char scratch[COH_PATH];
-  const char *place = access(folder, F_OK) == 0 ? folder : ".";
-  snprintf(scratch, sizeof scratch, "%.4000s/.cohort-doctor-XXXXXX", place);
-  if (!mkdtemp(scratch)) {
-    say(d, BAD, "files", "%s: %s: choose another experiment.results", folder,
-        strerror(errno));
-    return;
-  }
-  report_folder(d, folder, scratch);
-  rmdir(scratch);
-}
+/* ---- data ------------------------------------------------------------------------- */
 
 /* Loads the test images of each set. */
 static void check_data(doctor *d) {
@@ -342,39 +294,15 @@ static void check_data(doctor *d) {
     coh_error err = {0};
     int rc = coh_dataset_load(names[i], NULL, false, COH_F32, &set, &err);
     if (rc == COH_OK)
-      say(d, FINE, "data", "%s", names[i]);
+      doctor_say(d, FINE, "data", "%s", names[i]);
     else if (rc == COH_EIO)
-      say(d, WARN, "data", "%s is not here: `cohort fetch %s` gets it", names[i],
-          names[i]);
+      doctor_say(d, WARN, "data", "%s is not here: `cohort fetch %s` gets it", names[i],
+                 names[i]);
     else
-      say(d, BAD, "data", "%s: remove the file and `cohort fetch %s`", err.text,
-          names[i]);
+      doctor_say(d, BAD, "data", "%s: remove the file and `cohort fetch %s`", err.text,
+                 names[i]);
     coh_dataset_free(&set);
   }
-}
-
-/* ---- SLURM ------------------------------------------------------------------------- */
-
-static void check_slurm(doctor *d) {
-  char arrays[64], preempt[64];
-  coh_text settings = {0};
-  coh_error err = {0};
-  if (!slurm_finds("scontrol") || !slurm_finds("sinfo"))
-    say(d, FINE, "slurm", "not here; mpirun starts runs");
-  else if (slurm_settings(&settings, &err) != COH_OK ||
-           !slurm_setting(&settings, "MaxArraySize", arrays, sizeof arrays))
-    say(d, WARN, "slurm",
-        "its commands are here, but no cluster answers: log in to one to submit");
-  else {
-    slurm_setting(&settings, "PreemptMode", preempt, sizeof preempt);
-    bool cancels = strstr(preempt, "CANCEL") != NULL;
-    say(d, cancels ? WARN : FINE, "slurm", "MaxArraySize %s, PreemptMode %s%s", arrays,
-        preempt,
-        cancels ? ": a job that is preempted does not come back by --requeue; submit it "
-                  "again"
-                : "");
-  }
-  coh_text_free(&settings);
 }
 
 /* ---- the command ------------------------------------------------------------------- */
@@ -390,9 +318,9 @@ static int examine(doctor *d, const char *folder, coh_error *err) {
   COH_TRY(check_rates(d, err));
   report_gpu(d);
   if (d->rank == 0) {
-    check_folder(d, folder);
+    doctor_files(d, folder);
     check_data(d);
-    check_slurm(d);
+    doctor_slurm(d);
   }
 cleanup:
   return rc;

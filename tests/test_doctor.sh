@@ -41,6 +41,7 @@ check "alone: nothing bad" ended 0
 check "... one rank, started alone" has "^ok +mpi .*1 rank, started alone"
 check "... rates of both precisions" has "kernels .*float32 [0-9]+ GFLOP/s.*float64 [0-9]+"
 check "... the folder" has "files +$work/results: .*locks work"
+check "... what sweeps ask of it" has "^ok +sharing +exclusive creation works"
 check "... leaves nothing" [ -z "$(ls -A "$work/results")" ]
 
 doctor A=1 -- 2
@@ -73,6 +74,8 @@ check "arguments survive" has "a folder"
 # ---- bad findings ------------------------------------------------------------------------------
 doctor COHORT_ISA=generic --
 check "kernels below the processor: warned" has "^warn kernels +cpu .generic.*COHORT_ISA"
+doctor SLURM_GPUS_ON_NODE=2 CUDA_VISIBLE_DEVICES= --
+check "GPUs given and not found: bad" has "^bad +gpu .*SLURM gave"
 folder=/proc doctor A=1 -- 2
 check "no folder to write to: bad" has "^bad +files +/proc: .*experiment.results"
 check "... and exit status 1" ended 1
@@ -86,12 +89,24 @@ doctor HOME="$work" COHORT_DATA="$work/none" --
 check "absent data: how to get it" has "^warn data +cifar10 .*cohort fetch cifar10"
 
 # ---- SLURM -------------------------------------------------------------------------------------
-printf '#!/bin/sh\necho "MaxArraySize            = 1001"\necho "PreemptMode = CANCEL"\n' \
-  >"$work/bin/scontrol"
+cat >"$work/bin/scontrol" <<'END'
+#!/bin/sh
+echo "MaxArraySize            = 1001"
+echo "PreemptMode = CANCEL"
+echo "JobRequeue              = 0"
+END
+printf '#!/bin/sh\necho "MPI plugin types are..."; echo "%s"\n' "pmi2 none" >"$work/bin/srun"
 cp "$work/bin/scontrol" "$work/bin/sinfo"
 chmod +x "$work/bin"/*
 doctor PATH="$work/bin:$PATH" --
-check "SLURM: array size, preemption" has "^warn slurm +MaxArraySize 1001, PreemptMode CANCEL"
+check "SLURM: array size" has "^ok +arrays +MaxArraySize 1001: .*1000"
+check "... preemption and requeueing" has "^warn slurm +PreemptMode CANCEL, JobRequeue 0 .*--resume"
+check "... mpirun starts ranks" has "^ok +start +mpirun"
+check "... srun does not" has "^ok +pmi +srun --mpi=list has no pmix"
+printf '#!/bin/sh\necho mca:plm:rsh:version\n' >"$work/bin/ompi_info"
+chmod +x "$work/bin/ompi_info"
+doctor PATH="$work/bin:$PATH" --
+check "nothing starts ranks: bad, with what to do" has "^bad +start .*--with-slurm.*mpi_pmix"
 printf '#!/bin/sh\nexit 1\n' >"$work/bin/scontrol"
 doctor PATH="$work/bin:$PATH" --
 check "SLURM that does not answer: warned" has "^warn slurm .*no cluster"
