@@ -346,6 +346,18 @@ static void add_slurm(const results *r, const char *needed, size_t n, const char
   }
 }
 
+/* " 3 $(seq 7 12)" of the k with needed[k]. */
+static void add_words(const char *needed, size_t n, coh_text *out) {
+  for (size_t k = 1, end; k <= n; k = end) {
+    for (end = k; end <= n && needed[end];) end++;
+    if (end - k > 3)
+      coh_text_add(out, " $(seq %zu %zu)", k, end - 1);
+    else
+      for (size_t i = k; i < end; i++) coh_text_add(out, " %zu", i);
+    if (end == k) end++;
+  }
+}
+
 /* As it is called in the source tree, or when it is installed. */
 static const char *program(void) {
   return access("bin/cohort", X_OK) == 0 ? "bin/cohort" : "cohort";
@@ -368,8 +380,7 @@ static void add_plain(const results *r, const char *needed, size_t n, const char
   else
     coh_text_add(out, "  for k in");
   if (count == 1) return;
-  for (size_t k = 1; k <= n && count < n; k++)
-    if (needed[k]) coh_text_add(out, " %zu", k);
+  if (count < n) add_words(needed, n, out);
   coh_text_add(out, "%s mpirun -n 2 %s run %s --sub-batch $k/%zu%s%s; done\n",
                count < n ? "; do" : "", program(), r->config, n, retry, set);
 }

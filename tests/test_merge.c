@@ -260,6 +260,12 @@ static void test_what_is_no_input(void **state) {
   coh_merge_free(&r);
 }
 
+#ifdef __SANITIZE_ADDRESS__ /* is ten times slower */
+enum { CASES = 60, SUBS = 200 };
+#else
+enum { CASES = 1000, SUBS = 4000 };
+#endif
+
 /* ---- properties ------------------------------------------------------------------ */
 
 static uint64_t seed, step;
@@ -452,12 +458,12 @@ static void one_case(void) {
 static void test_properties(void **state) {
   (void)state;
   double start = coh_seconds();
-  for (seed = 1; seed <= 1000; seed++) {
+  for (seed = 1; seed <= CASES; seed++) {
     step = 0;
     one_case();
     remove_folder(scratch("case"));
   }
-  print_message("1000 cases in %.0f s\n", coh_seconds() - start);
+  print_message("%d cases in %.0f s\n", CASES, coh_seconds() - start);
 }
 
 /* ---- models ---------------------------------------------------------------------- */
@@ -587,7 +593,7 @@ static void test_damaged_model_is_told(void **state) {
 
 static void test_many_sub_batches(void **state) {
   (void)state;
-  enum { SUBS = 4000, EACH = 25 };
+  enum { EACH = 25 };
   char name[96];
   const char *s = scratch("many");
   sweep_of((size_t)SUBS * EACH);

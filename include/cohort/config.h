@@ -266,6 +266,8 @@ int coh_config_hash(const coh_config *cfg, coh_scope scope, const char *inputs,
  * teacher.weights, query.file and dataset.file that differ from their defaults, in table
  * order, as "section.key=value\n", paths as they were written. */
 int coh_config_id(const coh_config *cfg, coh_hash *out, coh_error *err);
+/* Whether the parameter is one of those; they are the columns of a sweep's tables. */
+bool coh_param_is_identity(const coh_param *p, coh_job job);
 /* A path given in the file: below the file's folder unless absolute. "" stays "". */
 int coh_config_path(const coh_config *cfg, const char *value, char *out, size_t size,
                     coh_error *err);

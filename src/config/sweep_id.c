@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_part(const coh_param *p, int job) {
+bool coh_param_is_identity(const coh_param *p, coh_job job) {
   if (!coh_param_is_read(p, job)) return false;
   if (p->scope != COH_SCOPE_NONE) return true;
   bool teacher = strcmp(p->section, "teacher") == 0;
@@ -27,7 +27,7 @@ int coh_config_id(const coh_config *cfg, coh_hash *out, coh_error *err) {
   const coh_param *p = coh_params(&count);
   coh_text_add(&t, "job=%s\n", coh_job_names[cfg->experiment.job]);
   for (size_t i = 0; i < count; i++)
-    if (is_part(p + i, cfg->experiment.job)) add_line(cfg, p + i, &t);
+    if (coh_param_is_identity(p + i, cfg->experiment.job)) add_line(cfg, p + i, &t);
   int rc = coh_text_check(&t, err);
   if (rc == COH_OK) rc = coh_hash_bytes(t.data, t.len, out, err);
   coh_text_free(&t);
@@ -66,7 +66,7 @@ static void fill_pieces(const coh_sweep *s, coh_text *pieces) {
   for (size_t i = 0; i < count; i++) {
     if (piece < s->n_axes && s->axes[s->sorted[piece]].param == p + i)
       coh_text_addn(pieces + ++piece, "", 0);
-    else if (is_part(p + i, s->base.experiment.job))
+    else if (coh_param_is_identity(p + i, s->base.experiment.job))
       add_line(&s->base, p + i, pieces + piece);
   }
 }

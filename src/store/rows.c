@@ -69,7 +69,9 @@ static void add_size(coh_text *line, size_t v) {
 }
 
 static bool has_column(const columns *c, const coh_param *p) {
-  return p->scope != COH_SCOPE_NONE && p->jobs & c->jobs;
+  for (int job = 0; c->jobs >> job; job++)
+    if (c->jobs >> job & 1 && coh_param_is_identity(p, (coh_job)job)) return true;
+  return false;
 }
 
 static void add_header(coh_text *line, const columns *c) {
