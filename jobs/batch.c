@@ -109,7 +109,7 @@ static int claim_folder(batch *b, bool force, coh_error *err) {
     }
     if (!same && !force) COH_TRY(refuse_other(path, old_text, text.data, err));
   }
-  if (!same) COH_TRY(coh_file_write(path, text.data, text.len, err));
+  if (!same) COH_TRY(coh_shared_write(path, text.data, text.len, err));
 cleanup:
   free(old_text);
   coh_text_free(&text);

@@ -142,6 +142,18 @@ overtaken() { # a start that is overtaken ends, and leaves nothing of its own
 }
 verdict "an overtaken start ends without a trace" overtaken
 
+at_once() { # twelve sub-batches start at one time
+  local k pids=()
+  for k in $(seq 12); do
+    bin/cohort run $config experiment.results="$work/at_once" experiment.quiet=true \
+      --sub-batch "$k/12" >>"$work/log" 2>&1 &
+    pids+=($!)
+  done
+  for k in "${pids[@]}"; do wait "$k" || return 1; done
+  same at_once
+}
+verdict "all sub-batches at once" at_once
+
 # ---- failures ----------------------------------------------------------------------------
 
 diverging() {

@@ -27,6 +27,10 @@
 int coh_sweep_folder(const char *results, const char *name, size_t k, size_t n, char *out,
                      size_t size, coh_error *err);
 
+/* As coh_file_write, for a file that several processes may write at one time: each writes
+ * a temporary file of its own, and the last one's stays. */
+int coh_shared_write(const char *path, const char *text, size_t len, coh_error *err);
+
 enum { COH_LABEL = 81 };
 /* A text made fit for a file name: of [A-Za-z0-9.-] and single '_' for all else, none of
  * "._-" at the start, at most 80 bytes, "run" if nothing is left. Returns out. */

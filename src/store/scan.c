@@ -140,6 +140,22 @@ static void add_line(coh_text *out, size_t line, size_t n_col, const coh_ucolumn
   coh_text_addn(out, "\n", 1);
 }
 
+int coh_shared_write(const char *path, const char *text, size_t len, coh_error *err) {
+  int fd;
+  char temp[COH_PATH];
+  int rc = coh_unique_open(path, temp, &fd, err);
+  if (rc != COH_OK) return rc;
+  for (size_t at = 0; at < len && !rc;) {
+    ssize_t n = write(fd, text + at, len - at);
+    if (n > 0) at += (size_t)n;
+    if (n < 0 && errno != EINTR) rc = coh_fail_errno(err, "cannot write '%s'", temp);
+  }
+  if (close(fd) != 0 && !rc) rc = coh_fail_errno(err, "cannot write '%s'", temp);
+  if (!rc) return coh_unique_commit(temp, path, err);
+  (void)unlink(temp);
+  return rc;
+}
+
 static int put_table(FILE *out, size_t n_col, const coh_ucolumn *col, size_t n_row,
                      coh_cell_at cell, void *ctx, coh_error *err) {
   int rc = COH_OK;
