@@ -1,5 +1,5 @@
 #!/bin/bash
-# run.sh BUILD [CORES [train|cluster|gemm ...]] - ours and the peers, side by side on the same
+# run.sh BUILD [CORES [train|cluster|gemm|sweep ...]] - ours and the peers, side by side on the same
 # cores; a table on standard output and bench/results/<processor>-<date>-<CORES>core.csv.
 #
 # Rules, in the manner of STREAM:
@@ -23,7 +23,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1 cores=${2:-$(nproc)}
 shift $(($# < 2 ? $# : 2))
-parts=${*:-gemm train cluster}
+parts=${*:-gemm train cluster sweep}
 . tests/env.sh "$build"
 cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1 | tr -cs 'A-Za-z0-9\n' '-')
 cpu=${cpu%-}-model$(sed -n 's/^model[^a-z]*: //p' /proc/cpuinfo | head -1)
@@ -78,6 +78,8 @@ for part in $parts; do
     [ "$cores" = 1 ] || record cohort-1-core mpirun -n 1 "$build/bench/cluster"
     record cohort ours "$build/bench/cluster"
     record peers peer $best cluster 20480 785 ;;
+  sweep) # rules of its own, in the program
+    /usr/bin/python3 bench/sweep.py --cores "$cores" --out "${out%.csv}-sweep.csv" ;;
   esac
 done
 /usr/bin/python3 bench/table.py "$out"

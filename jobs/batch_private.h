@@ -17,7 +17,7 @@ struct batch {
   size_t first, count;                  /* its runs */
   char folder[COH_PATH], sub[COH_PATH]; /* results/<name>, results/<name>/<k>-<n> */
   coh_attempt attempt;
-  double last_beat;
+  double last_beat, last_table;
   bool taken; /* a later attempt has begun */
   packs packs;
   char *state;    /* [count] run_state */

@@ -306,6 +306,16 @@ static void remove_checkpoints(const char *folder, int depth) {
   closedir(d);
 }
 
+/* The table of the sub-batch while packs are left: now and then, since it is read and
+ * written as a whole; at the end it is written anyway. */
+static int update_table(batch *b, coh_error *err) {
+  static const double table_seconds = 20;
+  double now = coh_seconds();
+  if (b->job->grid.rank != 0 || now - b->last_table < table_seconds) return COH_OK;
+  b->last_table = now;
+  return coh_runs_collect(b->sub, &b->job->sink, err);
+}
+
 /* On rank 0 of the grid. The heartbeat comes last before the rename: a ghost ends there.
  */
 static int publish(pack_work *w, coh_error *err) {
@@ -322,7 +332,7 @@ static int publish(pack_work *w, coh_error *err) {
   if (lost)
     coh_say(&b->job->sink, COH_WARN, "pack %s was there already; it stays as it was",
             w->p->name);
-  if (b->job->grid.rank == 0) COH_TRY(coh_runs_collect(b->sub, &b->job->sink, err));
+  COH_TRY(update_table(w->b, err));
 cleanup:
   return rc;
 }
