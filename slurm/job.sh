@@ -36,14 +36,20 @@ srun_command() {
   fi
 }
 
+# Where SLURM sends TERM to all processes at once, mpirun would give the ranks two seconds only;
+# if it does not hear of it, they have as long as SLURM waits.
 find_launcher() {
   local wish=${COHORT_LAUNCH:-auto}
   [ "$wish" = auto ] && wish=$(command -v mpirun >/dev/null && echo mpirun || echo srun)
   [ "$wish" = srun ] && wish=$(srun_command)
   read -ra launch <<<"$wish"
-  command -v "${launch[0]}" >/dev/null && return
-  say "there is no ${launch[0]} here: load the module that has it, or set COHORT_LAUNCH"
-  exit 2
+  if ! command -v "${launch[0]}" >/dev/null; then
+    say "there is no ${launch[0]} here: load the module that has it, or set COHORT_LAUNCH"
+    exit 2
+  fi
+  if [ "${launch[0]}" = mpirun ] && env --block-signal=TERM true 2>/dev/null; then
+    launch=(env --block-signal=TERM "${launch[@]}")
+  fi
 }
 
 # USR1 comes ahead of the time limit, TERM with preemption and scancel. The ranks hear of it
@@ -71,9 +77,9 @@ run() {
   trap '' USR1 TERM
 }
 
-# Where SLURM sends TERM to all processes at once, mpirun gives the ranks two seconds only (the
-# next start may then go on from an earlier checkpoint) and ends with 1 whatever they did; a
-# launcher that is asked before it listens dies: that counts as 75.
+# A launcher that is ended by TERM itself ends with another status whatever the ranks did (the
+# next start may then go on from an earlier checkpoint); one that is asked before it listens dies:
+# that counts as 75.
 stopped_early() {
   [ -n "$asked" ] && [ "$status" -ne 0 ] && [ "$status" -ne 2 ] && status=75
   [ "$status" -eq 75 ]
