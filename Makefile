@@ -132,10 +132,11 @@ asan-run: $(TESTBIN)
 	  LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
 	  tests/run.sh $(BUILD) $(patsubst test_%,%,$(notdir $(basename $(TESTS) $(MPITESTS))))
 
-check-long: ## the slow checks: 250 kills, sanitizers, table of recoveries
+check-long: ## the slow checks: 250 kills, sanitizers, limits of SLURM, table of recoveries
 	$(MAKE) test asan
 	bash tests/test_kills.sh $(BUILD) 50
 	bash tests/test_sweep_kills.sh $(BUILD) 200
+	bash tests/test_array.sh $(BUILD) long
 	$(MAKE) recovery
 
 recovery: all ## recover some 160 teachers by both methods (an hour); table in bench/results

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.." || exit 1
 config=tests/configs/array.ini
 part=${2:-}
 
-# Seconds in which these clusters miss a node; five nodes of one core.
+# These clusters miss a node within seconds.
 quick=(-s SlurmdTimeout=8 -s MessageTimeout=5 -s TCPTimeout=1)
 
 if [ -z "${VCLUSTER_LOGS:-}" ]; then
@@ -26,7 +26,10 @@ if [ -z "${VCLUSTER_LOGS:-}" ]; then
     bin/cohort merge "$REFERENCE/array" &>>"$REFERENCE/log" || cat "$REFERENCE/log"
   cluster() { timeout -s KILL 400 tests/slurm/vcluster.sh "$@"; }
   if [ "$part" = long ]; then
-    cluster -n 4 -c 2 "${quick[@]}" "$0" "$1" limits
+    cluster -n 2 -c 2 "${quick[@]}" -s PreemptType=preempt/partition_prio \
+      -s PreemptMode=REQUEUE -s "PartitionName=low Nodes=ALL PriorityTier=1" \
+      -s "PartitionName=fragile Nodes=ALL PriorityTier=1 PreemptMode=CANCEL" \
+      -s "PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF" "$0" "$1" limits
   else
     cluster -n 5 -c 1 "${quick[@]}" "$0" "$1" disturbed || failed=1
     cluster -n 2 -c 4 -s MaxArraySize=6 "$0" "$1" split || failed=1
@@ -101,7 +104,8 @@ cancel_one() {
 }
 
 stop_one() {
-  wait_until at_work 3 && stop_early "${job}_3"
+  wait_until at_work 3 || return 1
+  stop_early "${job}_3" & # may take its time
 }
 
 kill_a_node() {
@@ -169,9 +173,10 @@ disturbed() {
 # ---- a task on two nodes ------------------------------------------------------------------
 
 # mpirun ends at once, srun hangs until SLURM knows.
-loses_its_second_node() {
+loses_its_second_node() { # [LAUNCHER]
   local node
   results=$work/pair
+  export COHORT_LAUNCH=${1:-mpirun}
   COHORT_SUB_BATCHES=20 submit --array=8 --nodes=2 --
   wait_until at_work 8 && node=$(node_of "${job}_8") && node=n${node: -2:1} &&
     $VCLUSTER_NODE kill "$node" && wait_until restarted "${job}_8" &&
@@ -258,6 +263,57 @@ split() {
   verdict "... what is lost is" submits_what_was_lost
   verdict "... the table is the same" is_the_reference "$results"
   verdict "another sweep in its place is refused" refuses "another sweep" training.momentum=0.5
+}
+
+# ---- long: limits and preemption ----------------------------------------------------------
+
+# SLURM looks at time limits every 30 seconds; two runs that take more than a minute.
+hits_its_time_limit() {
+  local long=(training.steps=16000ep experiment.checkpoint_steps=6000it)
+  results=$work/limit
+  COHORT_SUB_BATCHES=20 submit --array=5 --time=1 --signal=B:USR1@20 -- "${long[@]}"
+  ended "${job}_5" COMPLETED 0:0 && restarted "${job}_5" &&
+    grep -q "got USR1" "$work/${job}_5.log" && bin/cohort run $config --sub-batch 5/20 \
+    experiment.results="$work/unlimited" "${long[@]}" &>"$work/unlimited.log"
+}
+
+same_numbers() { # FOLDER FOLDER
+  local folder
+  for folder in "$@"; do bin/cohort merge "$folder/array" &>>"$work/merge.log"; done
+  cmp <(numbers "$1") <(numbers "$2")
+}
+
+# A job of higher priority needs all nodes.
+is_preempted() { # PARTITION
+  results=$work/$1
+  COHORT_SUB_BATCHES=20 submit --array=9 --partition="$1" --
+  wait_until at_work 9 && sbatch --partition=high --nodes=2 --exclusive -o /dev/null \
+    --wrap "sleep 1" >"$work/$1.high"
+}
+
+comes_back_by_itself() {
+  is_preempted low && ended "${job}_9" COMPLETED 0:0 && restarted "${job}_9"
+}
+
+comes_back_when_resumed() {
+  is_preempted fragile && wait_until is_over "${job}_9" &&
+    has "${job}_9" JobState PREEMPTED &&
+    job=$(bin/cohort submit $config --sub-batches 20 --resume experiment.results="$results" \
+      slurm.ntasks_per_node=1 slurm.array_limit=3 2>"$work/submit.log") &&
+    wait_until all_over "$job" && merges 0
+}
+
+limits() {
+  start_all_again
+  patience=300
+  verdict "a task hits its time limit and goes on" hits_its_time_limit
+  verdict "... with the numbers of one without limit" same_numbers "$work/limit" "$work/unlimited"
+  verdict "a preempted task comes back" comes_back_by_itself
+  verdict "... with the same numbers" is_part_of_the_reference "$results"
+  verdict "one that preemption cancels is resumed with all that is left" comes_back_when_resumed
+  verdict "... the table is that of an undisturbed run" is_the_reference "$results"
+  verdict "a task under srun comes back when it loses a node" loses_its_second_node srun
+  verdict "... with the same numbers" is_part_of_the_reference "$results"
 }
 
 $part

@@ -119,7 +119,7 @@ start() {
   local i deadline=$((SECONDS + 30))
   slurmctld -i
   for ((i = 1; i <= nodes; i++)); do "$node_sh" up "n$i"; done
-  until [ "$(sinfo -h -N -o %T 2>/dev/null | grep -c '^idle$')" = "$nodes" ]; do
+  until [ "$(sinfo -h -N -p all -o %T 2>/dev/null | grep -c '^idle$')" = "$nodes" ]; do
     if [ $SECONDS -ge $deadline ]; then
       echo "vcluster.sh: the nodes do not come up" >&2
       sinfo -N -l >&2 || true
