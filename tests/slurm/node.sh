@@ -7,6 +7,7 @@ top=/run/vcluster node=$2
 
 # Open MPI names its shared memory by host name, so nodes must not have that in common.
 up() {
+  rm -rf "${top:?}/$node" # srun stumbles over what a step of the same number left there
   mkdir -p "$top/$node"/{spool,tmp}
   nsenter --net="/run/netns/$node" unshare --uts --mount --propagation private -- \
     sh -c "hostname $node && mount -t tmpfs tmpfs /dev/shm && exec slurmd"
