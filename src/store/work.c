@@ -203,9 +203,19 @@ cleanup:
   return rc;
 }
 
+/* Tables that killed attempts were writing; a ghost fails to rename its own, as it should.
+ */
+static void clean_tables(const char *sub_batch) {
+  DIR *d = opendir(sub_batch);
+  for (struct dirent *e; d && (e = readdir(d));)
+    if (coh_is_temporary(e->d_name)) (void)unlinkat(dirfd(d), e->d_name, 0);
+  if (d) closedir(d);
+}
+
 int coh_pack_clean(const char *sub_batch, uint64_t attempt, coh_error *err) {
   int rc = COH_OK;
   char work[COH_PATH];
+  clean_tables(sub_batch);
   COH_TRY(coh_format(work, sizeof work, err, "%s/work", sub_batch));
   DIR *d = opendir(work);
   if (!d) return COH_OK;
