@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cohort/store.h"
+#include "words.h"
 
 enum { SHOWN_VALUES = 6, SHOWN_PARTS = 8, SHOWN_PACKS = 6, SHOWN_RUNS = 3, ID = 10 };
 
@@ -267,22 +268,9 @@ static void print_files(const plan *p, coh_text *out) {
   print_file("", "runs.csv, runs.h5", "all of it, by `cohort merge`", out);
 }
 
-/* A word that a shell reads as it is. */
 static void add_word(const char *word, coh_text *out) {
-  bool plain =
-      *word && word[strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU"
-                                 "VWXYZ0123456789._-+=:,/@%")] == '\0';
-  if (plain) {
-    coh_text_add(out, " %s", word);
-    return;
-  }
-  coh_text_add(out, " '");
-  for (; *word; word++)
-    if (*word == '\'')
-      coh_text_add(out, "'\\''");
-    else
-      coh_text_addn(out, word, 1);
-  coh_text_add(out, "'");
+  coh_text_add(out, " ");
+  words_quote(word, out);
 }
 
 static void add_words(const plan *p, coh_text *out) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "slurm.h"
+#include "words.h"
 
 /* ---- opening ------------------------------------------------------------------------
  */
@@ -33,6 +34,15 @@ static int sweep_folder(const char *path, char out[COH_PATH], coh_error *err) {
   return rc;
 }
 
+static int add_setting(results *r, const char *name, const char *value, coh_error *err) {
+  char word[COH_PATH];
+  int rc = coh_format(word, sizeof word, err, "%s=%s", name, value);
+  if (rc != COH_OK) return rc;
+  coh_text_add(&r->set, " ");
+  words_quote(word, &r->set);
+  return COH_OK;
+}
+
 /* What its sweep.ini says of where it is may not be true from here, or any more. But a
  * folder without sub-batches is where they were merged to, not where they are. */
 static int add_place(results *r, coh_error *err) {
@@ -49,8 +59,8 @@ static int add_place(results *r, coh_error *err) {
   char *slash = strrchr(a, '/');
   *slash = '\0';
   if (strcmp(slash + 1, cfg->experiment.name) != 0)
-    coh_text_add(&r->set, " experiment.name=%s", slash + 1);
-  coh_text_add(&r->set, " experiment.results=%s", *a ? a : "/");
+    COH_TRY(add_setting(r, "experiment.name", slash + 1, err));
+  COH_TRY(add_setting(r, "experiment.results", *a ? a : "/", err));
 cleanup:
   free(sub);
   return rc;
@@ -81,7 +91,8 @@ static int open_config(const char *path, size_t n, const char *const *set, resul
   COH_TRY(coh_alloc(&own, n, sizeof *own, err));
   for (size_t i = 0; i < n; i++) {
     if (strncmp(set[i], "teacher:", 8) != 0) own[n_own++] = set[i];
-    coh_text_add(&r->set, strpbrk(set[i], " ,()*;|&$") ? " '%s'" : " %s", set[i]);
+    coh_text_add(&r->set, " ");
+    words_quote(set[i], &r->set);
   }
   COH_TRY(coh_format(r->config, sizeof r->config, err, "%s", path));
   COH_TRY(coh_sweep_load(path, n_own, own, &r->sweep, err));
@@ -114,6 +125,8 @@ int results_open(const char *path, size_t n_set, const char *const *set, results
   COH_TRY(coh_alloc(&out->id, out->runs, sizeof *out->id, err));
   for (size_t i = 0; i < out->runs; i++)
     COH_TRY(coh_sweep_id(out->sweep, i, out->id + i, err));
+  words_quote(out->config, &out->file);
+  COH_TRY(coh_text_check(&out->file, err));
   rc = coh_text_check(&out->set, err);
 cleanup:
   if (rc != COH_OK) results_close(out);
@@ -122,6 +135,7 @@ cleanup:
 
 void results_close(results *r) {
   coh_sweep_destroy(r->sweep);
+  coh_text_free(&r->file);
   coh_text_free(&r->set);
   free(r->id);
   *r = (results){0};
@@ -342,7 +356,7 @@ static void add_slurm(const results *r, const char *needed, size_t n, const char
     add_tasks(needed, first, last, offset, out);
     coh_text_add(out, " ");
     add_template(r, out);
-    coh_text_add(out, " %s%s%s\n", r->config, retry, r->set.data ? r->set.data : "");
+    coh_text_add(out, " %s%s%s\n", r->file.data, retry, r->set.data ? r->set.data : "");
   }
 }
 
@@ -368,13 +382,14 @@ static void add_plain(const results *r, const char *needed, size_t n, const char
   const char *set = r->set.data ? r->set.data : "";
   size_t count = results_count(needed + 1, n, 1);
   if (n == 1) {
-    coh_text_add(out, "  mpirun -n 2 %s run %s%s%s\n", program(), r->config, retry, set);
+    coh_text_add(out, "  mpirun -n 2 %s run %s%s%s\n", program(), r->file.data, retry,
+                 set);
     return;
   }
   if (count == 1)
     coh_text_add(out, "  mpirun -n 2 %s run %s --sub-batch %zu/%zu%s%s\n", program(),
-                 r->config, (size_t)((char *)memchr(needed, 1, n + 1) - needed), n, retry,
-                 set);
+                 r->file.data, (size_t)((char *)memchr(needed, 1, n + 1) - needed), n,
+                 retry, set);
   else if (count == n)
     coh_text_add(out, "  for k in $(seq %zu); do", n);
   else
@@ -382,7 +397,7 @@ static void add_plain(const results *r, const char *needed, size_t n, const char
   if (count == 1) return;
   if (count < n) add_words(needed, n, out);
   coh_text_add(out, "%s mpirun -n 2 %s run %s --sub-batch $k/%zu%s%s; done\n",
-               count < n ? "; do" : "", program(), r->config, n, retry, set);
+               count < n ? "; do" : "", program(), r->file.data, n, retry, set);
 }
 
 int results_rerun(const results *r, const char *state, size_t n, coh_text *out,

@@ -20,7 +20,8 @@ enum {
 typedef struct results {
   char folder[COH_PATH]; /* results/<name> */
   char config[COH_PATH]; /* what `cohort run` is to be given: a file with this sweep */
-  coh_text set;          /* " section.key=value ..." to go with it */
+  coh_text file;         /* it, as a word of a shell */
+  coh_text set;          /* " section.key=value ..." to go with it, for a shell too */
   coh_sweep *sweep;
   size_t runs;
   coh_hash *id; /* [runs] */

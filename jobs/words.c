@@ -58,7 +58,7 @@ void words_free(words *w) {
   *w = (words){0};
 }
 
-static void add_quoted(const char *word, coh_text *out) {
+void words_quote(const char *word, coh_text *out) {
   static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
                               "0123456789_-+=/.,:%@^";
   if (*word && word[strspn(word, plain)] == '\0') {
@@ -77,6 +77,6 @@ static void add_quoted(const char *word, coh_text *out) {
 void words_show(const words *w, coh_text *out) {
   for (size_t i = 0; i < w->n; i++) {
     if (i) coh_text_add(out, " ");
-    add_quoted(w->word[i], out);
+    words_quote(w->word[i], out);
   }
 }

@@ -16,6 +16,8 @@ void words_add(words *, const char *format, ...) __attribute__((format(printf, 2
 int words_split(words *, const char *text, coh_error *err);
 int words_check(const words *, coh_error *err);
 void words_free(words *);
+/* A word as a shell must be given it: in quotes if need be. */
+void words_quote(const char *word, coh_text *out);
 /* As a line that a shell would read as these words. */
 void words_show(const words *, coh_text *out);
 
