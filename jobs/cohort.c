@@ -300,9 +300,11 @@ typedef struct command {
 } command;
 
 static const command commands[] = {
-    {"run", "CONFIG.ini [--sub-batch k/n] [section.key=value ...]",
+    {"run", "CONFIG.ini [--sub-batch k/n] [--force] [--retry] [section.key=value ...]",
      "run the job or the sweep that the file describes; goes on where an earlier run "
-     "stopped",
+     "stopped\n"
+     "           --force: though the folder is of another sweep; --retry: failed runs "
+     "too",
      command_run},
     {"show", "CONFIG.ini [section.key=value ...]",
      "every parameter resolved, the hashes, the folder", command_show},
@@ -313,7 +315,8 @@ static const command commands[] = {
      command_status},
     {"merge", "RESULTS/NAME... [-o OUT] [--copy]",
      "one runs.csv and runs.h5 of a sweep from its sub-batches", command_merge},
-    {"help", "[SECTION]", "this text, or the parameters of a section", command_help},
+    {"help", "[SECTION | COMMAND]", "this text, or the parameters of a section",
+     command_help},
     {"fetch", "NAME [URL]", "get a data set: mnist, fashion_mnist, cifar10",
      command_fetch},
     {"doctor", "[RESULTS_FOLDER]",
@@ -333,17 +336,27 @@ static void print_usage(FILE *out) {
           "usage: cohort COMMAND ...\n",
           COH_VERSION);
   for (int i = 0; i < N_COMMANDS; i++)
-    fprintf(out, "  %-8s %-36s\n           %s\n", commands[i].name, commands[i].arguments,
+    fprintf(out, "  %-8s %s\n           %s\n", commands[i].name, commands[i].arguments,
             commands[i].help);
   fprintf(out,
           "\non several ranks: mpirun -n 2 cohort run CONFIG.ini\n"
           "exit status: 0 done, 1 failed, 2 wrong input, 75 stopped early (run again to "
-          "go on)\n");
+          "go on);\n"
+          "cohort merge also has 3 (runs are missing or have failed) and 4 (different "
+          "results of one run)\n");
+}
+
+static int print_command(int i) {
+  printf("usage: cohort %s %s\n           %s\n", commands[i].name, commands[i].arguments,
+         commands[i].help);
+  return fflush(stdout) != 0;
 }
 
 static int command_help(int argc, char **argv) {
   coh_error err = {0};
   coh_text text = {0};
+  for (int i = 0; i < N_COMMANDS && argc > 2; i++)
+    if (strcmp(argv[2], commands[i].name) == 0) return print_command(i);
   if (argc < 3) print_usage(stdout);
   if (argc < 3) printf("\nsections of the configuration (cohort help SECTION):\n");
   int rc = coh_config_help(argc < 3 ? NULL : argv[2], &text, &err);

@@ -28,6 +28,8 @@ static int read_arguments(request *r, int argc, char **argv, coh_error *err) {
       r->copy = true;
     else if (strcmp(a, "-o") == 0 && i + 1 < argc)
       r->out = argv[++i];
+    else if (strcmp(a, "-o") == 0)
+      rc = coh_fail(err, COH_EUSAGE, "merge: -o without a folder; %s", usage);
     else if (a[0] == '-')
       rc = coh_fail(err, COH_EUSAGE, "merge: no option \"%.60s\"; %s", a, usage);
     else

@@ -19,13 +19,18 @@ static bool is_file(const coh_config *cfg) {
   return strcmp(cfg->dataset.name, "file") == 0;
 }
 
+static int explain_file(const coh_config *cfg, coh_error *err) {
+  return coh_explain(err, "dataset.file = %s", cfg->dataset.file);
+}
+
 int training_inputs(const coh_config *cfg, coh_text *out, coh_error *err) {
   int rc = COH_OK;
   char path[COH_PATH];
   coh_hash h;
   if (!is_file(cfg)) return COH_OK;
   COH_TRY(coh_config_path(cfg, cfg->dataset.file, path, sizeof path, err));
-  COH_TRY(coh_hash_file(path, &h, err));
+  rc = coh_hash_file(path, &h, err);
+  COH_TRY(rc ? explain_file(cfg, err) : COH_OK);
   coh_text_add(out, "dataset.file=%s\n", h.hex);
   COH_TRY(coh_text_check(out, err));
 cleanup:
@@ -51,8 +56,9 @@ int training_load(const job *j, training *t, coh_error *err) {
   char path[COH_PATH];
   COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind, dtype, &t->dev, err));
   COH_TRY(coh_config_path(cfg, cfg->dataset.file, path, sizeof path, err));
-  COH_TRY(is_file(cfg) ? coh_pairs_load(path, dtype, &t->train, &t->test, err)
-                       : load_images(cfg, dtype, t, err));
+  rc = is_file(cfg) ? coh_pairs_load(path, dtype, &t->train, &t->test, err)
+                    : load_images(cfg, dtype, t, err);
+  COH_TRY(rc && is_file(cfg) ? explain_file(cfg, err) : rc);
   COH_TRY(coh_dataset_edit(&t->train, cfg->dataset.transformation_seed,
                            cfg->dataset.random_labels_fraction,
                            cfg->dataset.subsample_fraction, err));
