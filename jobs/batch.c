@@ -55,18 +55,22 @@ cleanup:
 /* ---- sweep.ini ------------------------------------------------------------------------
  */
 
-/* The lines of `text` that `other` does not have, at most five, without sections. */
+/* The lines of `text` that `other` does not have, at most five, each key with its
+ * section; those of [sweep] have one already. */
 static void add_missing_lines(const char *text, const char *other, const char *mark,
                               coh_text *out) {
   size_t told = 0;
+  char section[64] = "";
   for (const char *line = text; *line && told < 5;) {
     size_t n = strcspn(line, "\n");
     char copy[1200];
+    if (sscanf(line, "[%60[^]\n]", section) == 1) strcat(section, ".");
+    if (strcmp(section, "sweep.") == 0) section[0] = '\0';
     bool fits = n > 0 && n < sizeof copy - 2 && *line != '[' && *line != ';';
     if (fits) {
       snprintf(copy, sizeof copy, "\n%.*s\n", (int)n, line);
       if (!strstr(other, copy)) {
-        coh_text_add(out, "\n  %s %.*s", mark, (int)n, line);
+        coh_text_add(out, "\n  %s %s%.*s", mark, section, (int)n, line);
         told++;
       }
     }
@@ -88,6 +92,19 @@ static int refuse_other(const char *path, const char *old, const char *new,
   return rc;
 }
 
+/* Its table is made anew from the packs: the rows of single runs would go. */
+static int refuse_single_runs(const batch *b, coh_error *err) {
+  char path[COH_PATH];
+  int rc = coh_format(path, sizeof path, err, "%s/runs", b->sub);
+  if (rc != COH_OK || !coh_file_exists(path)) return rc;
+  const coh_config *cfg = &b->job->cfg;
+  return coh_fail(
+      err, COH_EUSAGE,
+      "%s: experiment.name = \"%s\": %s holds runs that are no sweep; expected "
+      "another name",
+      cfg->file, cfg->experiment.name, path);
+}
+
 /* Writes results/<name>/sweep.ini, or finds that of the same sweep there. */
 static int claim_folder(batch *b, bool force, coh_error *err) {
   int rc;
@@ -97,6 +114,7 @@ static int claim_folder(batch *b, bool force, coh_error *err) {
   coh_hash hash;
   size_t len;
   bool same = false;
+  COH_TRY(refuse_single_runs(b, err));
   COH_TRY(coh_format(path, sizeof path, err, "%s/sweep.ini", b->folder));
   coh_sweep_show(b->sweep, &text);
   COH_TRY(coh_text_check(&text, err));
@@ -450,10 +468,15 @@ static int tell_end(batch *b, coh_error *err) {
            "%s/runs.csv\n",
            b->k, b->n, done, failed, b->count - done - failed, b->sub);
   if (failed + b->not_run == 0) return COH_OK;
+  if (b->not_run > 0)
+    return coh_fail(err, COH_ENUMERIC,
+                    "%zu of %zu runs failed and %zu could not be run, for what the "
+                    "warnings say",
+                    failed, b->count, b->not_run);
   return coh_fail(err, COH_ENUMERIC,
                   "%zu of %zu runs failed; the column `error` of "
                   "%s/runs.csv tells why, --retry runs them again",
-                  b->count - done, b->count, b->sub);
+                  failed, b->count, b->sub);
 }
 
 static const char *outcome(int rc) {

@@ -21,6 +21,19 @@ static bool asked_to_stop(void *ctx) {
   return job_was_asked_to_stop();
 }
 
+/* The tables of a sweep are made anew from its packs: the row of another run would go. */
+static int check_place(const coh_config *cfg, coh_error *err) {
+  char path[COH_PATH];
+  int rc = coh_format(path, sizeof path, err, "%s/%s/sweep.ini", cfg->experiment.results,
+                      cfg->experiment.name);
+  if (rc != COH_OK || !coh_file_exists(path)) return rc;
+  return coh_fail(err, COH_EUSAGE,
+                  "%s: experiment.name = \"%s\": %s/%s is the folder of a sweep, as its "
+                  "sweep.ini says; expected another name",
+                  cfg->file, cfg->experiment.name, cfg->experiment.results,
+                  cfg->experiment.name);
+}
+
 /* What rank 0 does before the others may go on. */
 static int open_on_root(run *r, const char *inputs, bool wait, coh_error *err) {
   int rc;
@@ -30,6 +43,7 @@ static int open_on_root(run *r, const char *inputs, bool wait, coh_error *err) {
   size_t k = r->job->part_n ? r->job->part_k : 1, n = r->job->part_n ? r->job->part_n : 1;
   COH_TRY(coh_sweep_folder(cfg->experiment.results, cfg->experiment.name, k, n, r->sweep,
                            sizeof r->sweep, err));
+  COH_TRY(check_place(cfg, err));
   COH_TRY(coh_runs_check(r->sweep, err));
   COH_TRY(run_label(cfg, label, err));
   if (!(r->inputs = strdup(inputs))) {

@@ -225,6 +225,35 @@ verdict "as a conflict" says "conflict       1  4"
 verdict "both stand in the table" test "$(grep -c '^4,.*,conflict,' "$work/differ/runs.csv")" = 2
 
 verdict "wrong options" ends 2 merge --no-such
+verdict "an option without its value" ends 2 merge results/try -o
+verdict "is told" says "-o without a folder"
+
+# paths with blanks: the lines that are printed can be given to a shell
+mkdir "$work/a b" && cp "$work/s.ini" "$work/a b/it's.ini"
+verdict "a sub-batch below a blank" ends 0 run "a b/it's.ini" --sub-batch 1/16 \
+  experiment.results="my results" experiment.quiet=true
+verdict "its folder" ends 0 status "my results/try"
+verdict "is quoted" says "run 'my results/try/sweep.ini' --sub-batch"
+verdict "its file" ends 0 status "a b/it's.ini" experiment.results="my results"
+verdict "is quoted too" says "run 'a b/it'\\''s.ini' --sub-batch"
+
+# single runs and sweeps do not share a folder, whose table each would write
+single() { ends "$1" run s.ini "sweep.training.lr=" "sweep.model.name=" "sweep.experiment.seed=" \
+    experiment.quiet=true "${@:2}"; }
+table=$(md5sum "$work/results/try/runs.csv")
+verdict "a single run where a sweep is" single 2
+verdict "is refused" says 'experiment.name = "try": results/try is the folder of a sweep'
+verdict "and leaves the table" test "$(md5sum "$work/results/try/runs.csv")" = "$table"
+verdict "a single run elsewhere" single 0 experiment.name=alone
+table=$(md5sum "$work/results/alone/1-1/runs.csv")
+verdict "a sweep where single runs are" ends 2 run s.ini experiment.name=alone
+verdict "is refused too" says 'results/alone/1-1/runs holds runs that are no sweep'
+verdict "and leaves their table" test "$(md5sum "$work/results/alone/1-1/runs.csv")" = "$table"
+
+verdict "another sweep of that name" ends 2 run s.ini training.steps=2ep
+verdict "is told by section and key" says "now training.steps = 2ep"
+verdict "help of a command" ends 0 help plan
+verdict "is its usage" says "usage: cohort plan CONFIG.ini"
 verdict "wrong options of status" ends 2 status s.ini --no-such
 verdict "no sweep" ends 2 status "$PWD/tests/configs/teacher.ini"
 verdict "help" ends 0 merge --help
