@@ -183,7 +183,7 @@ verdict "failed runs are tried again on demand" again
 
 changed() {
   sweep 1 one training.batch_size=60
-  [ $? -eq 2 ] && grep -q 'now batch_size = 60' "$work/log" || return 1
+  [ $? -eq 2 ] && grep -q 'now training.batch_size = 60' "$work/log" || return 1
   sweep 1 one training.batch_size=60 --force &&
     [ "$(grep -c ',60,' "$work/one/sweep/1-1/runs.csv")" -ge 12 ]
 }
