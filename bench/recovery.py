@@ -39,6 +39,7 @@ SHAPES = {  # inputs, hidden widths, outputs: one for each teacher
 IMAGES = [  # data set, hidden widths, activation
     ("fashion_mnist", "4", "tanh"),
     ("mnist", "8", "sigmoid"),
+    ("mnist", "8", "relu"),
     ("fashion_mnist", "8", "softplus"),
     ("mnist", "16", "tanh"),
     ("fashion_mnist", "6_6", "tanh"),
@@ -125,7 +126,7 @@ factor = 0.31622776601683794
 evaluate_every = 0ep
 [extraction]
 finetune_steps = 0ep
-finetune_finish_steps = 300
+finetune_finish_steps = 100
 """
 
 
@@ -189,7 +190,7 @@ def drawn(a, shape, seed):
 
 def can_be_told(path, activation):
     """Whether every kink of the upper hidden layers lies among the inputs."""
-    import h5py
+    import h5py  # Debian: python3-h5py, python3-numpy
     import numpy as np
     slope = {"relu": 0.0, "leaky_relu": 0.01}[activation]
     with h5py.File(path) as f:
