@@ -444,12 +444,13 @@ def totals(rows):
         small = sum(r["rmse"] < 1e-6 for r in good)
         failed = sum(r["status"] != "done" for r in g)
         lines.append(f"{method}: {len(good)} of {len(g)} teachers recovered, {small} of them "
-                     f"with a parameter RMSE below 1e-6; {failed} runs failed, took too long "
-                     "or were not run")
+                     f"with a parameter RMSE below 1e-6; {failed} runs failed or took too long")
     return lines
 
 
 def report(rows):
+    left = sum(r["status"] == "not run" for r in rows)
+    rows = [r for r in rows if r["status"] != "not run"]
     a = [r for r in rows if r["part"] == "a"]
     b = [r for r in rows if r["part"] == "b"]
     text = []
@@ -460,6 +461,8 @@ def report(rows):
                  "medians over all:", ""] + full_table(a) + [""]
     if b:
         text += image_table(b) + [""]
+    if left:
+        text += [f"{left} runs were left out.", ""]
     return "\n".join(text)
 
 

@@ -42,7 +42,7 @@ static int clustering_hash(const coh_config *cfg, coh_hash *out, coh_error *err)
     COH_TRY(coh_hash_file(path, &mask, err));
   }
   COH_TRY(coh_format(inputs, sizeof inputs, err, "%s%s", mask.hex,
-                     robust ? " robust 3" : ""));
+                     robust ? " robust 4" : ""));
   COH_TRY(coh_config_hash(cfg, COH_SCOPE_CLUSTERING, inputs, out, err));
 cleanup:
   return rc;

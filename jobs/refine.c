@@ -15,9 +15,9 @@
  * the share TRIAL. A start from one student is taken if it ends BETTER. Networks that
  * Levenberg-Marquardt fine-tunes try STARTS students until the loss is below the share
  * EXACT. */
-static const double WORSE = 2, ROUNDING = 1e7, RISE = 10, SHARE = 1e-3, BETTER = 100;
-static const double CLOSE = 1e-7, TRIAL = 0.1, EXACT = 1e-10;
-enum { MOST_ROUNDS = 40, STARTS = 4 };
+static const double WORSE = 2, ROUNDING = 1e10, RISE = 10, SHARE = 1e-3, BETTER = 100;
+static const double CLOSE = 1e-7, TRIAL = 0.1;
+enum { MOST_ROUNDS = 40, MOST_TIMES = 4, STARTS = 4 };
 
 /* ---- losses ---------------------------------------------------------------------- */
 
@@ -66,6 +66,20 @@ static scale scale_of(const coh_dataset *q) {
   }
   s.least = eps * eps * square;
   return s;
+}
+
+static bool is_exact(double loss, const scale *s) {
+  return loss <= ROUNDING * s->least;
+}
+
+/* Whether Levenberg-Marquardt fine-tunes it. */
+static int is_quick(const extraction *x, bool *quick, coh_error *err) {
+  const coh_config *cfg = &x->job->cfg;
+  coh_finish_method method;
+  int rc = coh_finish_choose(job_finish(cfg, cfg->extraction.finetune_finish), COH_MSE,
+                             &x->plan, x->query->n, &method, err);
+  *quick = method == COH_FINISH_LM;
+  return rc;
 }
 
 /* ---- one fine-tuning ------------------------------------------------------------- */
@@ -130,7 +144,7 @@ static int try(extraction *x, const scale *s, attempt *a, bool *taken, coh_error
   int rc;
   COH_TRY(share(x, a, err));
   COH_TRY(finetune(x, a, true, err));
-  *taken = a->loss <= fmax(WORSE * x->loss_kept, ROUNDING * s->least);
+  *taken = a->loss <= WORSE * x->loss_kept || is_exact(a->loss, s);
   coh_say(&x->job->sink, COH_INFO, "%s: loss %.3g after %.3g, %s", a->name, a->loss,
           x->loss_kept, *taken ? "taken" : "not taken");
   if (!*taken) return COH_OK;
@@ -288,6 +302,46 @@ cleanup:
   return rc;
 }
 
+/* More of the same fine-tuning, from where it stopped. */
+static int go_on(extraction *x, const scale *s, const char *name, bool *taken,
+                 coh_error *err) {
+  int rc = COH_OK;
+  attempt a = {.plan = x->plan};
+  if (x->job->grid.rank == 0) {
+    rc = coh_alloc(&a.start, a.plan.P, sizeof *a.start, err);
+    if (!rc) memcpy(a.start, x->after, a.plan.P * sizeof *a.start);
+  }
+  COH_TRY(coh_agree(x->job->grid.world, rc, err));
+  COH_TRY(coh_format(a.name, sizeof a.name, err, "%s", name));
+  COH_TRY(try(x, s, &a, taken, err));
+cleanup:
+  attempt_free(&a);
+  return rc;
+}
+
+/* Shrinks; a network that is close but not exact may then still be on its way. */
+static int settle(extraction *x, const scale *s, const char *start, bool *changed,
+                  coh_error *err) {
+  int rc;
+  bool quick;
+  COH_TRY(is_quick(x, &quick, err));
+  COH_TRY(shrink(x, s, start, changed, err));
+  for (int k = 1; k <= MOST_TIMES && quick; k++) {
+    char name[32];
+    bool taken;
+    double before = x->loss_kept;
+    if (is_exact(before, s) || before > CLOSE * s->variance) break;
+    COH_TRY(coh_format(name, sizeof name, err, "%son_%d", start, k));
+    COH_TRY(go_on(x, s, name, &taken, err));
+    *changed |= taken;
+    if (!taken || x->loss_kept > before / 2) break;
+    COH_TRY(coh_format(name, sizeof name, err, "%son_%d_", start, k));
+    COH_TRY(shrink(x, s, name, changed, err));
+  }
+cleanup:
+  return rc;
+}
+
 /* Vectors of layer l of a student over all that a rebuilt layer reads: its linear path is
  * 0. */
 static int student_layer(const coh_plan *p, const double *params, size_t l, size_t D,
@@ -335,10 +389,6 @@ typedef struct result {
   bool alone;
 } result;
 
-static bool is_exact(double loss, const scale *s) {
-  return loss <= ROUNDING * s->least;
-}
-
 static size_t count_neurons(const coh_plan *p) {
   size_t sum = 0;
   for (size_t l = 0; l + 1 < p->L; l++) sum += p->layer[l].out;
@@ -367,7 +417,7 @@ static int start_from(extraction *x, const scale *s, attempt *to, const char *st
   x->loss_kept = to->loss;
   x->alone = own = true;
   to->after = NULL;
-  COH_TRY(shrink(x, s, start, &taken, err));
+  COH_TRY(settle(x, s, start, &taken, err));
   bool better = is_better(x, s, &old);
   coh_say(&x->job->sink, COH_INFO, "%s: loss %.3g, %s", start, x->loss_kept,
           better ? "taken" : "not taken");
@@ -392,17 +442,7 @@ cleanup:
  * which another student has not. */
 static bool is_good(const extraction *x, const scale *s, bool quick) {
   if (quick && x->alone && x->sym == COH_SYM_EVEN_LINEAR_POSITIVE_SCALING) return false;
-  double good = quick ? EXACT * s->variance : WORSE * x->student_best;
-  return x->loss_kept <= fmax(good, ROUNDING * s->least);
-}
-
-static int is_quick(const extraction *x, bool *quick, coh_error *err) {
-  const coh_config *cfg = &x->job->cfg;
-  coh_finish_method method;
-  int rc = coh_finish_choose(job_finish(cfg, cfg->extraction.finetune_finish), COH_MSE,
-                             &x->plan, x->query->n, &method, err);
-  *quick = method == COH_FINISH_LM;
-  return rc;
+  return is_exact(x->loss_kept, s) || (!quick && x->loss_kept <= WORSE * x->student_best);
 }
 
 /* The student whose loss is the rank-th lowest. */
@@ -504,7 +544,7 @@ int extraction_refine(extraction *x, coh_error *err) {
       cfg->extraction.method == COH_REFERENCE)
     return COH_OK;
   const scale s = scale_of(x->query);
-  COH_TRY(shrink(x, &s, "", &changed, err));
+  COH_TRY(settle(x, &s, "", &changed, err));
   COH_TRY(ask_students(x, &s, &changed, err));
   if (!changed) return COH_OK;
   x->loss_after = x->loss_kept;
