@@ -62,8 +62,18 @@ static void free_work(pack_work *w) {
 /* ---- results
  * --------------------------------------------------------------------------- */
 
-static int fail_run(pack_work *w, size_t i, const char *why, coh_error *err) {
+/* A message without "file:line: " in front: rows tell the same from wherever the sweep was
+ * read. */
+static const char *without_place(const pack_work *w, const char *message) {
+  const char *file = coh_sweep_base(w->b->sweep)->file, *end;
+  size_t n = strlen(file);
+  if (strncmp(message, file, n) != 0 || !(end = strstr(message + n, ": "))) return message;
+  return end + 2;
+}
+
+static int fail_run(pack_work *w, size_t i, const char *message, coh_error *err) {
   run_result *r = w->result + i;
+  const char *why = without_place(w, message);
   r->done = false;
   free(r->error);
   r->error = strdup(why);
