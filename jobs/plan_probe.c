@@ -20,8 +20,9 @@ typedef struct probe {
   coh_ensemble *ens;
   coh_workspace *work;
   size_t N, B;
-  void *x, *m, *v;
+  void *x, *y, *labels, *loss, *m, *v;
   double *lr;
+  coh_target target;
   coh_step_args args;
 } probe;
 
@@ -41,6 +42,25 @@ static void shrink(probe *p, coh_dtype dtype) {
   }
 }
 
+/* What the outputs are held against: labels, or values as of a teacher. */
+static int allocate_target(probe *p, const coh_config *cfg, coh_error *err) {
+  int rc;
+  const coh_device_ops *ops = p->dev->ops;
+  bool labels =
+      cfg->training.loss == COH_CROSS_ENTROPY ||
+      (cfg->training.loss == COH_LOSS_AUTO && cfg->experiment.job == COH_JOB_TRAIN);
+  size_t values = p->B * p->plan.n_out * coh_dtype_size(p->dev->dtype);
+  COH_TRY(ops->alloc(p->dev, p->N * sizeof(double), &p->loss, err));
+  if (labels)
+    COH_TRY(ops->alloc(p->dev, p->B * sizeof(int32_t), &p->labels, err));
+  else
+    COH_TRY(ops->alloc(p->dev, values, &p->y, err));
+  p->target = (coh_target){
+      .y = p->y, .labels = p->labels, .scale = 1.0 / (double)p->B, .loss = p->loss};
+cleanup:
+  return rc;
+}
+
 static int allocate(probe *p, const coh_config *cfg, coh_error *err) {
   int rc;
   const coh_device_ops *ops = p->dev->ops;
@@ -51,6 +71,7 @@ static int allocate(probe *p, const coh_config *cfg, coh_error *err) {
   COH_TRY(coh_ensemble_create(&p->plan, p->dev, p->N, &p->ens, err));
   COH_TRY(coh_workspace_create(&p->plan, p->dev, p->N, p->B, true, &p->work, err));
   COH_TRY(ops->alloc(p->dev, p->B * p->plan.d_in * size, &p->x, err));
+  COH_TRY(allocate_target(p, cfg, err));
   if (adam || mu > 0) COH_TRY(ops->alloc(p->dev, state, &p->m, err));
   if (adam) COH_TRY(ops->alloc(p->dev, state, &p->v, err));
   p->args = (coh_step_args){.kind = (coh_optimizer)cfg->training.optimizer,
@@ -72,9 +93,7 @@ cleanup:
 
 static int step(probe *p, coh_error *err) {
   int rc;
-  void *out;
-  COH_TRY(coh_forward(p->ens, p->work, p->B, p->x, 0, true, &out, err));
-  COH_TRY(coh_backward(p->ens, p->work, p->B, p->x, 0, coh_workspace_dout(p->work), err));
+  COH_TRY(coh_gradients(p->ens, p->work, p->B, p->x, &p->target, err));
   p->args.t++;
   COH_TRY(p->dev->ops->step(p->dev, &p->args, err));
   rc = p->dev->ops->sync(p->dev, err);
@@ -102,6 +121,9 @@ static double measure(probe *p, coh_error *err) {
 static void release(probe *p) {
   if (p->dev) {
     p->dev->ops->free(p->dev, p->x);
+    p->dev->ops->free(p->dev, p->y);
+    p->dev->ops->free(p->dev, p->labels);
+    p->dev->ops->free(p->dev, p->loss);
     p->dev->ops->free(p->dev, p->m);
     p->dev->ops->free(p->dev, p->v);
   }
