@@ -1,6 +1,6 @@
 /* batch.c - one sub-batch of a sweep: which of its packs are left, who runs them, what
  * they leave. How a pack is run stands in pack_run.c, the folder's files in src/store. */
-#include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,80 +138,20 @@ cleanup:
 /* ---- what is done already
  * -------------------------------------------------------------- */
 
-typedef struct known_id {
-  char hex[33];
-  size_t place; /* in the sub-batch */
-} known_id;
-
-static int compare_ids(const void *a, const void *b) {
-  return strcmp(((const known_id *)a)->hex, ((const known_id *)b)->hex);
-}
-
-static int collect_ids(const batch *b, known_id **out, coh_error *err) {
+/* Moves a pack that cannot be read out of the way, so that its runs are run again; it may
+ * not be the first of its name. */
+static int put_aside(void *ctx, const char *folder, const char *why, coh_error *err) {
   int rc;
-  COH_TRY(coh_alloc(out, b->count, sizeof **out, err));
-  for (size_t i = 0; i < b->count; i++) {
-    coh_hash id;
-    COH_TRY(coh_sweep_id(b->sweep, b->first + i, &id, err));
-    (*out)[i].place = i;
-    memcpy((*out)[i].hex, id.hex, sizeof(*out)[i].hex);
-  }
-  qsort(*out, b->count, sizeof **out, compare_ids);
-cleanup:
-  return rc;
-}
-
-/* Marks the runs of one published pack. One that cannot be read is moved out of the way:
- * its runs are run again. */
-static int mark_pack(batch *b, const char *folder, const known_id *ids, coh_error *err) {
-  int rc;
-  coh_pack p = {0};
+  const batch *b = ctx;
   char aside[COH_PATH];
-  coh_error damage;
-  if (coh_pack_read(folder, &p, &damage) || coh_pack_check(folder, &p, &damage)) {
-    coh_pack_free(&p);
-    coh_say(&b->job->sink, COH_WARN, "%s; its runs are run again", damage.text);
-    rc = coh_format(aside, sizeof aside, err, "%s.damaged", folder);
-    if (!rc && rename(folder, aside) != 0)
-      rc = coh_fail_errno(err, "cannot rename '%s'", folder);
-    return rc;
-  }
-  for (size_t i = 0; i < p.n; i++) {
-    known_id key = {.place = 0};
-    memcpy(key.hex, p.run[i].run_id, sizeof key.hex);
-    const known_id *at = bsearch(&key, ids, b->count, sizeof *ids, compare_ids);
-    if (!at) continue;
-    char *state = &b->state[at->place];
-    if (strcmp(p.run[i].status, "done") == 0)
-      *state = RUN_DONE;
-    else if (*state == RUN_LEFT)
-      *state = RUN_FAILED;
-  }
-  coh_pack_free(&p);
-  return COH_OK;
-}
-
-static bool is_damaged(const char *name) {
-  size_t n = strlen(name);
-  return n > 8 && strcmp(name + n - 8, ".damaged") == 0;
-}
-
-static int find_done(batch *b, coh_error *err) {
-  int rc = COH_OK;
-  char folder[COH_PATH], path[COH_PATH];
-  known_id *ids = NULL;
-  DIR *d = NULL;
-  COH_TRY(collect_ids(b, &ids, err));
-  COH_TRY(coh_format(folder, sizeof folder, err, "%s/packs", b->sub));
-  if (!(d = opendir(folder))) goto cleanup;
-  for (struct dirent *e; (e = readdir(d));) {
-    if (e->d_name[0] == '.' || is_damaged(e->d_name)) continue;
-    COH_TRY(coh_format(path, sizeof path, err, "%s/%s", folder, e->d_name));
-    COH_TRY(mark_pack(b, path, ids, err));
+  coh_say(&b->job->sink, COH_WARN, "%s; its runs are run again", why);
+  COH_TRY(coh_format(aside, sizeof aside, err, "%s.damaged", folder));
+  for (unsigned i = 2; rename(folder, aside) != 0; i++) {
+    if (errno != EEXIST && errno != ENOTEMPTY)
+      COH_TRY(coh_fail_errno(err, "cannot rename '%s'", folder));
+    COH_TRY(coh_format(aside, sizeof aside, err, "%s.%u.damaged", folder, i));
   }
 cleanup:
-  if (d) closedir(d);
-  free(ids);
   return rc;
 }
 
@@ -262,7 +202,8 @@ static int open_on_root(batch *b, const batch_wish *w, coh_error *err) {
                            b->sub, sizeof b->sub, err));
   COH_TRY(claim_folder(b, w->force, err));
   COH_TRY(begin_attempt(b, err));
-  COH_TRY(find_done(b, err));
+  COH_TRY(
+      packs_states(b->sweep, b->sub, b->first, b->count, b->state, put_aside, b, err));
 cleanup:
   return rc;
 }

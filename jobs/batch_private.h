@@ -5,9 +5,6 @@
 #include "batch.h"
 #include "packs.h"
 
-/* In the order of what all ranks agree on: the largest. */
-typedef enum run_state { RUN_LEFT, RUN_FAILED, RUN_DONE } run_state;
-
 struct batch {
   job *job;
   const coh_sweep *sweep;

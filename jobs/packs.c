@@ -1,5 +1,6 @@
-/* packs.c - which runs of a sweep are trained as one ensemble. Looks at the values of the
- * axes only, so that 100,000 runs take milliseconds. */
+/* packs.c - which runs of a sweep are trained as one ensemble, and which have been.
+ * Dealing looks at the values of the axes only, so that 100,000 runs take milliseconds.
+ */
 #include "packs.h"
 
 #include <stdlib.h>
@@ -246,4 +247,46 @@ int pack_reduce(const coh_sweep *s, pack *p, size_t first, const bool *drop,
   if (kept == 0 || (kept == had && salt == 0)) return COH_OK;
   p->cost *= (double)kept / (double)had;
   return name_pack(s, p, salt, err);
+}
+
+/* ---- what is done --------------------------------------------------------------------
+ */
+
+typedef struct visit {
+  char *state;
+  pack_damaged *damaged;
+  void *ctx;
+} visit;
+
+static int raise_state(void *ctx, size_t i, const coh_pack_run *r, coh_error *err) {
+  (void)err;
+  char *state = ((visit *)ctx)->state + i;
+  char is = strcmp(r->status, "done") == 0 ? RUN_DONE : RUN_FAILED;
+  if (*state < is) *state = is;
+  return COH_OK;
+}
+
+static int tell_damage(void *ctx, const char *folder, const char *why, coh_error *err) {
+  const visit *v = ctx;
+  return v->damaged(v->ctx, folder, why, err);
+}
+
+int packs_states(const coh_sweep *s, const char *sub_batch, size_t first, size_t count,
+                 char *state, pack_damaged *damaged, void *ctx, coh_error *err) {
+  int rc;
+  coh_hash *id = NULL;
+  coh_index index = {0};
+  visit v = {state, damaged, ctx};
+  const coh_pack_visitor visitor = {&index, raise_state, tell_damage, &v};
+  COH_TRY(coh_alloc(&id, count, sizeof *id, err));
+  COH_TRY(coh_index_make(&index, count, err));
+  for (size_t i = 0; i < count; i++) {
+    COH_TRY(coh_sweep_id(s, first + i, id + i, err));
+    coh_index_put(&index, id[i].hex, i);
+  }
+  rc = coh_packs_visit(sub_batch, &visitor, err);
+cleanup:
+  coh_index_free(&index);
+  free(id);
+  return rc;
 }

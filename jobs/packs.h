@@ -38,4 +38,12 @@ void packs_free(packs *);
 int pack_reduce(const coh_sweep *, pack *, size_t first, const bool *drop, uint64_t salt,
                 coh_error *);
 
+/* How far a run is by the packs, in the order of what all ranks agree on: the largest. */
+typedef enum run_state { RUN_LEFT, RUN_FAILED, RUN_DONE } run_state;
+typedef int pack_damaged(void *ctx, const char *folder, const char *why, coh_error *);
+/* Raises state[i] of run first + i, i < count, to what the packs of a sub-batch have it;
+ * of packs that cannot be read `damaged` is told. */
+int packs_states(const coh_sweep *, const char *sub_batch, size_t first, size_t count,
+                 char *state, pack_damaged *damaged, void *ctx, coh_error *);
+
 #endif

@@ -123,8 +123,11 @@ int results_open(const char *path, size_t n_set, const char *const *set, results
   out->runs = coh_sweep_count(out->sweep);
   coh_sweep_hash(out->sweep, &out->hash);
   COH_TRY(coh_alloc(&out->id, out->runs, sizeof *out->id, err));
-  for (size_t i = 0; i < out->runs; i++)
+  COH_TRY(coh_index_make(&out->index, out->runs, err));
+  for (size_t i = 0; i < out->runs; i++) {
     COH_TRY(coh_sweep_id(out->sweep, i, out->id + i, err));
+    coh_index_put(&out->index, out->id[i].hex, i);
+  }
   words_quote(out->config, &out->file);
   COH_TRY(coh_text_check(&out->file, err));
   rc = coh_text_check(&out->set, err);
@@ -137,6 +140,7 @@ void results_close(results *r) {
   coh_sweep_destroy(r->sweep);
   coh_text_free(&r->file);
   coh_text_free(&r->set);
+  coh_index_free(&r->index);
   free(r->id);
   *r = (results){0};
 }
@@ -197,6 +201,12 @@ int results_division(const char *folder, size_t *n, coh_error *err) {
   }
   free(sub);
   return rc;
+}
+
+int results_damaged(void *ctx, const char *folder, const char *why, coh_error *err) {
+  (void)ctx, (void)folder, (void)err;
+  fprintf(stderr, "warning: %s\n", why);
+  return COH_OK;
 }
 
 /* ---- who is at work -----------------------------------------------------------------

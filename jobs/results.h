@@ -24,7 +24,8 @@ typedef struct results {
   coh_text set;          /* " section.key=value ..." to go with it, for a shell too */
   coh_sweep *sweep;
   size_t runs;
-  coh_hash *id; /* [runs] */
+  coh_hash *id;    /* [runs] */
+  coh_index index; /* id -> run */
   coh_hash hash;
 } results;
 
@@ -41,6 +42,9 @@ size_t results_count(const char *state, size_t n, char which);
 /* Into how many sub-batches the sweep in the folder was divided last, as far as can be
  * told: the last submission, or what most folders are of; 1 where there is nothing. */
 int results_division(const char *folder, size_t *n, coh_error *err);
+/* As coh_pack_visitor has it: warns of a pack that cannot be read. */
+int results_damaged(void *ctx, const char *folder, const char *why, coh_error *err);
+
 /* The latest start of a sub-batch, and whether it goes on: it says so, and its file was
  * touched in the last three minutes. */
 typedef struct activity {

@@ -26,7 +26,6 @@ typedef struct part {
 
 typedef struct overview {
   results of;
-  size_t *by_id; /* runs in order of their identities; NULL as long as not needed */
   char *state;   /* [runs] */
   size_t *where; /* [runs] the part that says so; SIZE_MAX: none */
   char **error;  /* [runs] why it failed; NULL: it did not; owned */
@@ -37,83 +36,33 @@ typedef struct overview {
 /* ---- packs: what is done ------------------------------------------------------------
  */
 
-static int compare_ids(const void *a, const void *b, void *ctx) {
-  const coh_hash *id = ctx;
-  return strcmp(id[*(const size_t *)a].hex, id[*(const size_t *)b].hex);
-}
+/* Who tells of a pack. */
+typedef struct teller {
+  overview *o;
+  size_t part;
+} teller;
 
-static int sort_ids(overview *o, coh_error *err) {
-  size_t R = o->of.runs;
-  int rc = coh_alloc(&o->by_id, R, sizeof *o->by_id, err);
-  for (size_t i = 0; i < R && rc == COH_OK; i++) o->by_id[i] = i;
-  if (rc == COH_OK) qsort_r(o->by_id, R, sizeof *o->by_id, compare_ids, o->of.id);
-  return rc;
-}
-
-/* Place of a run of a pack in this sweep, SIZE_MAX if it has none. Most often the pack
- * knows it. */
-static int find_run(overview *o, const coh_pack_run *r, size_t *out, coh_error *err) {
-  const coh_hash *id = o->of.id;
-  *out = r->index;
-  if (r->index < o->of.runs && strcmp(id[r->index].hex, r->run_id) == 0) return COH_OK;
-  int rc = o->by_id ? COH_OK : sort_ids(o, err);
-  size_t low = 0, high = o->of.runs;
-  while (rc == COH_OK && low < high) {
-    size_t middle = low + (high - low) / 2;
-    int sign = strcmp(id[o->by_id[middle]].hex, r->run_id);
-    if (sign == 0) {
-      *out = o->by_id[middle];
-      return COH_OK;
-    }
-    *(sign < 0 ? &low : &high) = sign < 0 ? middle + 1 : middle;
-  }
-  *out = SIZE_MAX;
-  return rc;
-}
-
-static int note_run(overview *o, size_t p, const coh_pack_run *r, coh_error *err) {
-  size_t i;
-  int rc = find_run(o, r, &i, err);
-  if (rc != COH_OK || i == SIZE_MAX || o->state[i] == RUN_IS_DONE) return rc;
+static int note_run(void *ctx, size_t i, const coh_pack_run *r, coh_error *err) {
+  const teller *t = ctx;
+  overview *o = t->o;
+  if (o->state[i] == RUN_IS_DONE) return COH_OK;
   bool done = strcmp(r->status, "done") == 0;
   o->state[i] = done ? RUN_IS_DONE : RUN_HAS_FAILED;
-  o->where[i] = p;
+  o->where[i] = t->part;
   free(o->error[i]);
   o->error[i] = NULL;
   if (done || !r->error || (o->error[i] = strdup(r->error))) return COH_OK;
   return coh_fail(err, COH_ENOMEM, "no memory for the errors of failed runs");
 }
 
-/* A pack that cannot be read has no runs. */
-static int note_pack(overview *o, size_t p, const char *folder, coh_error *err) {
-  coh_pack pack = {0};
-  int rc = coh_pack_read(folder, &pack, err);
-  if (rc == COH_OK) rc = coh_pack_check(folder, &pack, err);
-  if (rc == COH_EDATA || rc == COH_EIO) {
-    fprintf(stderr, "warning: %s\n", err->text);
-    coh_pack_free(&pack);
-    return COH_OK;
-  }
-  for (size_t i = 0; i < pack.n && rc == COH_OK; i++)
-    rc = note_run(o, p, pack.run + i, err);
-  coh_pack_free(&pack);
-  return rc;
-}
-
 static int note_packs(overview *o, size_t p, coh_error *err) {
-  int rc = COH_OK;
-  char folder[COH_PATH], path[COH_PATH];
-  DIR *d = NULL;
-  COH_TRY(coh_format(folder, sizeof folder, err, "%s/%s/packs", o->of.folder,
-                     o->parts[p].is.name));
-  d = opendir(folder);
-  for (struct dirent *e; d && (e = readdir(d));) {
-    if (!coh_pack_name(e->d_name)) continue;
-    COH_TRY(coh_format(path, sizeof path, err, "%s/%s", folder, e->d_name));
-    COH_TRY(note_pack(o, p, path, err));
-  }
+  int rc;
+  char path[COH_PATH];
+  teller t = {o, p};
+  const coh_pack_visitor visitor = {&o->of.index, note_run, results_damaged, &t};
+  COH_TRY(coh_format(path, sizeof path, err, "%s/%s", o->of.folder, o->parts[p].is.name));
+  rc = coh_packs_visit(path, &visitor, err);
 cleanup:
-  if (d) closedir(d);
   return rc;
 }
 
@@ -174,7 +123,6 @@ static void release(overview *o) {
   free(o->error);
   free(o->where);
   free(o->state);
-  free(o->by_id);
   results_close(&o->of);
 }
 

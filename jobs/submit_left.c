@@ -1,5 +1,7 @@
 /* submit_left.c - which sub-batches are to be submitted: all of them, or, to resume,
  * those that lack runs; never one that is in SLURM's queue already. */
+#include "packs.h"
+#include "results.h"
 #include "submission.h"
 
 #include <stdio.h>
@@ -14,55 +16,24 @@ void left_show(const size_t *k, size_t n, size_t offset, coh_text *out) {
   }
 }
 
-/* ---- what a sub-batch has ------------------------------------------------------------
- */
-
-typedef struct tally {
-  size_t done, failed;
-} tally;
-
-/* A row counts if it is of the run that the sweep has in its place. */
-static int count_row(const submission *s, const coh_table *t, size_t row, size_t first,
-                     size_t count, tally *out, coh_error *err) {
-  coh_hash id;
-  const char *const *cell = (const char *const *)t->cell + row * t->n_col;
-  size_t i = strtoull(cell[coh_table_column(t, "run")], NULL, 10);
-  if (i < first || i >= first + count) return COH_OK;
-  int rc = coh_sweep_id(s->sweep, i, &id, err);
-  if (rc != COH_OK || strcmp(id.hex, cell[coh_table_column(t, "run_id")]) != 0) return rc;
-  const char *status = cell[coh_table_column(t, "status")];
-  out->done += strcmp(status, "done") == 0;
-  out->failed += strcmp(status, "failed") == 0;
-  return COH_OK;
-}
-
-static int count_runs(const submission *s, size_t k, tally *out, coh_error *err) {
+/* Whether sub-batch k is to be submitted, by its packs; notes failed runs. */
+static int lacks_runs(submission *s, size_t k, bool *lacks, coh_error *err) {
   int rc;
   size_t first, count;
-  char path[COH_PATH];
-  coh_table t = {0};
-  *out = (tally){0};
+  char path[COH_PATH], *state = NULL;
+  bool failed = false;
+  *lacks = false;
   coh_sub_batch(s->runs, k, s->n, &first, &count);
-  COH_TRY(coh_format(path, sizeof path, err, "%s/%zu-%zu/runs.csv", s->folder, k, s->n));
-  if (!coh_file_exists(path)) return COH_OK;
-  COH_TRY(coh_table_read(path, &t, err));
-  if (coh_table_column(&t, "run") < t.n_col && coh_table_column(&t, "run_id") < t.n_col &&
-      coh_table_column(&t, "status") < t.n_col)
-    for (size_t r = 0; r < t.n_row && rc == COH_OK; r++)
-      rc = count_row(s, &t, r, first, count, out, err);
+  COH_TRY(coh_format(path, sizeof path, err, "%s/%zu-%zu", s->folder, k, s->n));
+  COH_TRY(coh_alloc(&state, count, 1, err));
+  COH_TRY(packs_states(s->sweep, path, first, count, state, results_damaged, NULL, err));
+  for (size_t i = 0; i < count; i++) {
+    *lacks |= state[i] != RUN_DONE;
+    failed |= state[i] == RUN_FAILED;
+  }
+  s->retry |= failed;
 cleanup:
-  coh_table_free(&t);
-  return rc;
-}
-
-/* Whether sub-batch k is to be submitted; notes failed runs. */
-static int lacks_runs(submission *s, size_t k, bool *lacks, coh_error *err) {
-  size_t first, count;
-  tally got;
-  coh_sub_batch(s->runs, k, s->n, &first, &count);
-  int rc = count_runs(s, k, &got, err);
-  *lacks = rc == COH_OK && got.done < count;
-  if (*lacks && got.failed > 0) s->retry = true;
+  free(state);
   return rc;
 }
 

@@ -86,6 +86,13 @@ verdict "its runs have failed" says "failed         3  6..8"
 verdict "why they failed" grep -qE '^ +6  training.lr=1e\+?30 model.name=dense_784_4_10 experiment.seed=0: .*NaN' "$work/out"
 verdict "failed runs want --retry" says "s.ini --retry"
 
+# a start that was killed between publishing a pack and writing the table
+mv "$work/results/try/2-4/runs.csv" "$work/table"
+verdict "submit looks at packs, not at tables" ends 0 submit s.ini --sub-batches 4 --resume --dry-run
+verdict "done sub-batches are not submitted again" says "--array=1,3,4 "
+verdict "failed runs are tried again" says "s.ini --retry"
+mv "$work/table" "$work/results/try/2-4/runs.csv"
+
 # ---- who works ---------------------------------------------------------------------------
 
 mkdir -p "$work/results/try/4-4/attempts"
@@ -197,6 +204,11 @@ verdict "merge tells it, too" says "runs.csv: truncated"
 sub 2/4
 verdict "its runs are run again" ends 3 merge results/try
 verdict "with the same numbers" same "$work/one/try/runs.csv"
+
+truncate -s -9 "$pack/runs.csv"
+sub 2/4
+verdict "damaged again, they are run again" ends 3 merge results/try
+verdict "and both are kept aside" test -d "$pack.damaged" -a -d "$pack.2.damaged"
 
 # another result of run 4, as a pack that is whole
 forge() {

@@ -180,6 +180,34 @@ int coh_pack_check(const char *folder, const coh_pack *, coh_error *err);
  * one that could not be read was renamed. */
 bool coh_pack_name(const char *name);
 
+/* Numbers by text, for n keys at most; keys are borrowed. */
+typedef struct coh_index {
+  size_t mask; /* slots - 1 */
+  struct coh_index_slot {
+    const char *key;
+    size_t value;
+  } * slot;
+} coh_index;
+int coh_index_make(coh_index *, size_t n, coh_error *err);
+/* Adds a key, or gives the number it has already; at most n different ones. */
+size_t coh_index_put(coh_index *, const char *key, size_t value);
+size_t coh_index_find(const coh_index *, const char *key); /* SIZE_MAX: not there */
+void coh_index_free(coh_index *);
+
+/* What coh_packs_visit is told and tells. */
+typedef struct coh_pack_visitor {
+  const coh_index *runs; /* by run_id: those asked for */
+  /* A pack has the run of this number. The first failure ends the visit. */
+  int (*run)(void *ctx, size_t number, const coh_pack_run *, coh_error *err);
+  /* A pack cannot be read, and why; its runs are passed over. */
+  int (*damaged)(void *ctx, const char *folder, const char *why, coh_error *err);
+  void *ctx;
+} coh_pack_visitor;
+/* Reads the packs of a sub-batch, in the order of their names, each checked against the
+ * runs.csv beside it: they alone say what is done, the tables of sub-batches may be
+ * older. */
+int coh_packs_visit(const char *sub_batch, const coh_pack_visitor *, coh_error *err);
+
 /* Makes <sub_batch>/work/<name>.a<attempt> and writes its path to out [COH_PATH]. Made
  * new, it holds what the highest earlier attempt left there that a restart needs:
  * checkpoint*.h5, finish.*.h5, metrics.csv (hard links, or copies), so that from now on a

@@ -10,10 +10,8 @@ static int add_packs(coh_union *u, const char *sub_batch, const coh_sink *sink,
   char path[COH_PATH];
   coh_names packs = {0};
   const char *slash = strrchr(sub_batch, '/');
-  COH_TRY(coh_format(path, sizeof path, err, "%s/packs", sub_batch));
-  COH_TRY(coh_names_read(path, &packs, err));
+  COH_TRY(coh_names_packs(sub_batch, &packs, err));
   for (size_t i = 0; i < packs.n; i++) {
-    if (!coh_pack_name(packs.name[i])) continue;
     COH_TRY(coh_format(path, sizeof path, err, "%s/packs/%s", sub_batch, packs.name[i]));
     rc = coh_union_add_pack(u, path, slash ? slash + 1 : sub_batch, err);
     if (rc == COH_EDATA || rc == COH_EIO) {

@@ -47,22 +47,12 @@ static int add_pack(merger *m, const char *sub_batch, const char *name, coh_erro
 
 static int add_sub_batch(merger *m, const char *path, coh_error *err) {
   int rc = COH_OK;
-  char packs[COH_PATH];
-  coh_names names = {0};
-  COH_TRY(coh_format(packs, sizeof packs, err, "%s/packs", path));
-  COH_TRY(coh_names_read(packs, &names, err));
-  for (size_t i = 0; i < names.n; i++)
-    if (coh_pack_name(names.name[i])) COH_TRY(add_pack(m, path, names.name[i], err));
+  coh_names packs = {0};
+  COH_TRY(coh_names_packs(path, &packs, err));
+  for (size_t i = 0; i < packs.n; i++) COH_TRY(add_pack(m, path, packs.name[i], err));
 cleanup:
-  coh_names_free(&names);
+  coh_names_free(&packs);
   return rc;
-}
-
-static bool has_file(const char *folder, const char *name) {
-  char path[COH_PATH];
-  coh_error ignored;
-  return !coh_format(path, sizeof path, &ignored, "%s/%s", folder, name) &&
-         coh_file_exists(path);
 }
 
 static int add_sub_batches(merger *m, const char *folder, size_t n,
@@ -91,9 +81,9 @@ static int add_input(merger *m, const char *given, coh_error *err) {
   COH_TRY(coh_sub_folders(folder, &sub, &n, err));
   if (n > 0)
     rc = add_sub_batches(m, folder, n, sub, err);
-  else if (has_file(folder, "runs.csv"))
+  else if (coh_has_file(folder, "runs.csv"))
     rc = pass_over(m, coh_union_add_table(&m->u, folder, err), "merge anew", folder, err);
-  else if (!has_file(folder, "sweep.ini"))
+  else if (!coh_has_file(folder, "sweep.ini"))
     rc =
         coh_fail(err, COH_EUSAGE,
                  "'%s' is no folder of a sweep: it has neither sub-batches (<k>-<n>) nor "

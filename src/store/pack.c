@@ -1,6 +1,6 @@
 /* pack.c - pack.json: which runs a pack holds, and where in its model each of them is.
  * Uses base. */
-#include "store/store_private.h"
+#include "store/union.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -225,6 +225,40 @@ bool coh_pack_name(const char *name) {
   static const char aside[] = ".damaged";
   size_t n = strlen(name), m = sizeof aside - 1;
   return *name != '.' && !(n > m && strcmp(name + n - m, aside) == 0);
+}
+
+/* ---- those of a sub-batch -------------------------------------------------------- */
+
+static int visit_pack(const char *folder, const coh_pack_visitor *v, coh_error *err) {
+  coh_pack pack = {0};
+  int rc = coh_pack_read(folder, &pack, err);
+  if (rc == COH_OK) rc = coh_pack_check(folder, &pack, err);
+  bool damaged = rc == COH_EDATA || rc == COH_EIO;
+  if (damaged) {
+    coh_error why = *err;
+    rc = v->damaged(v->ctx, folder, why.text, err);
+  }
+  for (size_t i = 0; i < pack.n && rc == COH_OK && !damaged; i++) {
+    size_t number = coh_index_find(v->runs, pack.run[i].run_id);
+    if (number != SIZE_MAX) rc = v->run(v->ctx, number, pack.run + i, err);
+  }
+  coh_pack_free(&pack);
+  return rc;
+}
+
+int coh_packs_visit(const char *sub_batch, const coh_pack_visitor *v, coh_error *err) {
+  int rc;
+  char folder[COH_PATH];
+  coh_names packs = {0};
+  COH_TRY(coh_names_packs(sub_batch, &packs, err));
+  for (size_t i = 0; i < packs.n; i++) {
+    COH_TRY(
+        coh_format(folder, sizeof folder, err, "%s/packs/%s", sub_batch, packs.name[i]));
+    COH_TRY(visit_pack(folder, v, err));
+  }
+cleanup:
+  coh_names_free(&packs);
+  return rc;
 }
 
 void coh_pack_free(coh_pack *pack) {

@@ -53,6 +53,28 @@ void coh_names_free(coh_names *names) {
   *names = (coh_names){0};
 }
 
+int coh_names_packs(const char *sub_batch, coh_names *out, coh_error *err) {
+  char folder[COH_PATH];
+  size_t kept = 0;
+  *out = (coh_names){0};
+  int rc = coh_format(folder, sizeof folder, err, "%s/packs", sub_batch);
+  if (rc == COH_OK) rc = coh_names_read(folder, out, err);
+  for (size_t i = 0; i < out->n; i++)
+    if (coh_pack_name(out->name[i]))
+      out->name[kept++] = out->name[i];
+    else
+      free(out->name[i]);
+  out->n = kept;
+  return rc;
+}
+
+bool coh_has_file(const char *folder, const char *name) {
+  char path[COH_PATH];
+  coh_error ignored;
+  return !coh_format(path, sizeof path, &ignored, "%s/%s", folder, name) &&
+         coh_file_exists(path);
+}
+
 /* ---- sub-batches ----------------------------------------------------------------- */
 
 bool coh_sub_batch_name(const char *name, size_t *k, size_t *n) {

@@ -32,22 +32,6 @@ size_t coh_measures_find(const coh_measures *, const char *name, size_t *cursor)
 /* Text as JSON, which must be UTF-8: other bytes are shown as '?'. NULL: no memory. */
 json_t *coh_json_text(const char *text);
 
-/* ---- index.c --------------------------------------------------------------------- */
-
-/* Numbers by text, for n keys at most; keys are borrowed. */
-typedef struct coh_index {
-  size_t mask; /* slots - 1 */
-  struct coh_index_slot {
-    const char *key;
-    size_t value;
-  } * slot;
-} coh_index;
-int coh_index_make(coh_index *, size_t n, coh_error *err);
-/* Adds a key, or gives the number it has already; at most n different ones. */
-size_t coh_index_put(coh_index *, const char *key, size_t value);
-size_t coh_index_find(const coh_index *, const char *key); /* SIZE_MAX: not there */
-void coh_index_free(coh_index *);
-
 /* ---- csv.c ----------------------------------------------------------------------- */
 
 /* Reads the records of a CSV text one by one, in place: cells are cut out of the text. */

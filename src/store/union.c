@@ -234,13 +234,6 @@ static int check_pack(const coh_union *u, const coh_ufile *f, const coh_pack *p,
   return rc;
 }
 
-static bool has_file(const char *folder, const char *name) {
-  char path[COH_PATH];
-  coh_error ignored;
-  return !coh_format(path, sizeof path, &ignored, "%s/%s", folder, name) &&
-         coh_file_exists(path);
-}
-
 int coh_union_add_pack(coh_union *u, const char *folder, const char *sub_batch,
                        coh_error *err) {
   int rc = COH_OK;
@@ -256,7 +249,7 @@ int coh_union_add_pack(coh_union *u, const char *folder, const char *sub_batch,
     goto cleanup;
   }
   memcpy(f.sweep, pack.sweep, sizeof f.sweep);
-  f.model = has_file(folder, "model.h5");
+  f.model = coh_has_file(folder, "model.h5");
   COH_TRY(append(u, &f, err));
   f = (coh_ufile){0};
 cleanup:
@@ -273,7 +266,7 @@ int coh_union_add_table(coh_union *u, const char *folder, coh_error *err) {
   coh_ufile f = {0};
   COH_TRY(load(u, folder, &f, &len, NULL, err));
   COH_TRY(has_columns(u, &f, needed, err));
-  f.model = has_file(folder, "runs.h5");
+  f.model = coh_has_file(folder, "runs.h5");
   COH_TRY(append(u, &f, err));
   f = (coh_ufile){0};
 cleanup:

@@ -81,6 +81,10 @@ typedef struct coh_names {
 } coh_names;
 int coh_names_read(const char *folder, coh_names *out, coh_error *err);
 void coh_names_free(coh_names *);
+/* Names of the packs of a sub-batch. */
+int coh_names_packs(const char *sub_batch, coh_names *out, coh_error *err);
+/* False also for a path that is too long. */
+bool coh_has_file(const char *folder, const char *name);
 
 /* A file that only this process writes: ".NAME.XXXXXX.tmp" beside `path`, opened; *temp
  * has its name. Two writers at one time do not meet; the last rename counts. */
