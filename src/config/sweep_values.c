@@ -82,9 +82,10 @@ static int add_span(const target *t, const char *item, int64_t a, int64_t b) {
   if ((uint64_t)b - (uint64_t)a >= SWEEP_RUNS_MAX)
     return refuse(t, item, "expected at most 10000000 values");
   int rc = COH_OK;
-  for (int64_t v = a; rc == COH_OK && v <= b; v++) {
+  for (int64_t v = a; rc == COH_OK; v++) { /* b may be the last number there is */
     snprintf(text, sizeof text, "%" PRId64, v);
     rc = add_value(t, text);
+    if (v == b) break;
   }
   return rc;
 }
