@@ -1,7 +1,6 @@
 /* results.c - the folder of a sweep, and what is left to do in it. */
 #include "results.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "slurm.h"
+#include "submit_record.h"
 #include "words.h"
 
 /* ---- opening ------------------------------------------------------------------------
@@ -172,25 +172,11 @@ void results_ranges(const char *state, size_t n, char which, size_t most, coh_te
 /* ---- sub-batches --------------------------------------------------------------------
  */
 
-/* Of the last entry of submit.json; 0: there is none. */
-static size_t submitted_division(const char *folder) {
-  char path[COH_PATH];
-  coh_error ignored;
-  json_error_t why;
-  if (coh_format(path, sizeof path, &ignored, "%s/submit.json", folder)) return 0;
-  json_t *root = json_load_file(path, 0, &why);
-  const json_t *list = json_object_get(root, "submissions");
-  const json_t *last = json_array_get(list, json_array_size(list) - 1);
-  json_int_t n = json_integer_value(json_object_get(last, "sub_batches"));
-  json_decref(root);
-  return n > 0 ? (size_t)n : 0;
-}
-
 int results_division(const char *folder, size_t *n, coh_error *err) {
   size_t count, most = 0;
+  coh_error ignored;
   coh_sub_folder *sub = NULL;
-  *n = submitted_division(folder);
-  if (*n) return COH_OK;
+  if (record_last(folder, n, &ignored) == COH_OK && *n) return COH_OK;
   *n = 1;
   int rc = coh_sub_folders(folder, &sub, &count, err);
   for (size_t i = 0, end; rc == COH_OK && i < count; i = end) {
@@ -242,66 +228,30 @@ static void mark(const results *r, char *state, size_t k, size_t n, char as) {
     if (state[i] == RUN_IS_MISSING || state[i] == RUN_IS_STALE) state[i] = as;
 }
 
-/* Lines "ARRAY_JOB TASK" of this user's jobs; nothing if SLURM does not answer. */
-static int ask_queue(coh_text *out, coh_error *err) {
-  char user[32];
-  int status;
-  snprintf(user, sizeof user, "%ld", (long)geteuid());
-  const char *argv[] = {"timeout", "5",  "squeue", "-h",    "-r",
-                        "-u",      user, "-o",     "%F %K", NULL};
-  if (!slurm_finds("squeue") || !slurm_finds("timeout")) return COH_OK;
-  int rc = slurm_call(argv, true, out, &status, err);
-  if (rc == COH_OK && status != 0) coh_text_free(out);
-  return rc;
-}
+typedef struct marker {
+  const results *r;
+  char *state;
+} marker;
 
-/* The tasks of one submitted array that are in the queue. */
-static void mark_array(const results *r, char *state, const char *queue,
-                       const json_t *array, size_t n) {
-  char job[64], task[64];
-  const char *id = json_string_value(json_object_get(array, "id"));
-  json_int_t offset = json_integer_value(json_object_get(array, "offset"));
-  for (const char *line = queue; id && line && *line;
-       line = strchr(line, '\n'), line += line != NULL) {
-    if (sscanf(line, "%63s %63s", job, task) != 2 || strcmp(job, id) != 0) continue;
-    size_t k = strcmp(task, "N/A") == 0 ? 1 : strtoull(task, NULL, 10) + (size_t)offset;
-    mark(r, state, k, n, RUN_IS_QUEUED);
-  }
-}
-
-static int mark_queued(const results *r, char *state, coh_error *err) {
-  int rc;
-  size_t i, k;
-  char path[COH_PATH];
-  json_error_t why;
-  json_t *entry, *array, *root = NULL;
-  coh_text queue = {0};
-  COH_TRY(coh_format(path, sizeof path, err, "%s/submit.json", r->folder));
-  root = json_load_file(path, 0, &why);
-  if (!root) goto cleanup;
-  COH_TRY(ask_queue(&queue, err));
-  json_array_foreach(json_object_get(root, "submissions"), i, entry) {
-    json_int_t n = json_integer_value(json_object_get(entry, "sub_batches"));
-    json_array_foreach(json_object_get(entry, "jobs"), k, array)
-        mark_array(r, state, queue.data, array, n > 0 ? (size_t)n : 0);
-  }
-cleanup:
-  coh_text_free(&queue);
-  json_decref(root);
-  return rc;
+static void mark_queued(void *ctx, size_t k, size_t n, const char *job) {
+  (void)job;
+  const marker *m = ctx;
+  mark(m->r, m->state, k, n, RUN_IS_QUEUED);
 }
 
 int results_mark_active(const results *r, char *state, coh_error *err) {
   int rc;
   size_t n;
   activity now;
+  marker m = {r, state};
   coh_sub_folder *sub = NULL;
   COH_TRY(coh_sub_folders(r->folder, &sub, &n, err));
   for (size_t i = 0; i < n; i++) {
     COH_TRY(results_activity(r->folder, sub[i].name, &now, err));
     if (now.running) mark(r, state, sub[i].k, sub[i].n, RUN_IS_RUNNING);
   }
-  rc = mark_queued(r, state, err);
+  rc = record_queued(r->folder, 5, mark_queued, &m, err);
+  if (rc == COH_EDATA) warn(NULL, COH_WARN, err->text), rc = COH_OK;
 cleanup:
   free(sub);
   return rc;

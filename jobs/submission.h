@@ -4,6 +4,7 @@
 
 #include "cohort/store.h"
 #include "cohort/sweep.h"
+#include "submit_record.h"
 #include "words.h"
 
 /* One job array: sub-batch k is its task k - offset. Where nothing is swept, a job. */
@@ -42,11 +43,6 @@ typedef struct submission {
 
 /* Appends what was submitted. */
 int record_add(const submission *, coh_error *err);
-/* Sub-batches of the last submission; 0 if there was none. */
-int record_last(const char *folder, size_t *n, coh_error *err);
-/* busy[k], k = 1..n: set where a job of an earlier submission in n sub-batches still
- * waits or runs, as squeue has it; nothing if it does not answer. *job: one of them. */
-int record_busy(const char *folder, size_t n, bool *busy, char job[64], coh_error *err);
 
 /* ---- submit_left.c: what there is to do ----------------------------------------------
  */

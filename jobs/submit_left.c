@@ -63,19 +63,33 @@ static int tell_busy(const submission *s, const bool *busy, const char *job,
   return rc;
 }
 
+/* busy[k], k = 1..n: in SLURM's queue. */
+typedef struct queued {
+  size_t n;
+  bool *busy;
+  char job[64]; /* one of those there; "": none */
+} queued;
+
+static void note_queued(void *ctx, size_t k, size_t n, const char *job) {
+  queued *q = ctx;
+  if (n != q->n) return; /* other runs than those of sub-batch k now */
+  q->busy[k] = true;
+  snprintf(q->job, sizeof q->job, "%s", job);
+}
+
 int left_find(submission *s, coh_error *err) {
   int rc;
-  bool *busy = NULL, lacks = true;
-  char job[64] = "";
+  bool lacks = true;
+  queued q = {.n = s->n};
   COH_TRY(coh_alloc(&s->left, s->n, sizeof *s->left, err));
-  COH_TRY(coh_alloc(&busy, s->n + 1, sizeof *busy, err));
-  COH_TRY(record_busy(s->folder, s->n, busy, job, err));
-  if (*job) COH_TRY(tell_busy(s, busy, job, err));
+  COH_TRY(coh_alloc(&q.busy, s->n + 1, sizeof *q.busy, err));
+  COH_TRY(record_queued(s->folder, 0, note_queued, &q, err));
+  if (*q.job) COH_TRY(tell_busy(s, q.busy, q.job, err));
   for (size_t k = 1; k <= s->n; k++) {
-    if (s->resume && s->sweep && !busy[k]) COH_TRY(lacks_runs(s, k, &lacks, err));
-    if (lacks && !busy[k]) s->left[s->n_left++] = k;
+    if (s->resume && s->sweep && !q.busy[k]) COH_TRY(lacks_runs(s, k, &lacks, err));
+    if (lacks && !q.busy[k]) s->left[s->n_left++] = k;
   }
 cleanup:
-  free(busy);
+  free(q.busy);
   return rc;
 }

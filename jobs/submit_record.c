@@ -53,49 +53,48 @@ int record_last(const char *folder, size_t *n, coh_error *err) {
 
 /* Lines "ARRAY_JOB TASK" of this user's jobs, TASK "N/A" where there is no array; empty
  * if SLURM does not answer. */
-static int ask_queue(coh_text *out, coh_error *err) {
-  char user[32];
+static int ask_queue(int patience, coh_text *out, coh_error *err) {
+  char user[32], seconds[32];
   int status;
   snprintf(user, sizeof user, "%ld", (long)geteuid());
-  const char *argv[] = {"squeue", "-h", "-r", "-u", user, "-o", "%F %K", NULL};
+  snprintf(seconds, sizeof seconds, "%d", patience);
+  const char *argv[] = {"timeout", seconds, "squeue", "-h",    "-r",
+                        "-u",      user,    "-o",     "%F %K", NULL};
+  bool bounded = patience > 0 && slurm_finds("timeout");
   if (!slurm_finds("squeue")) return COH_OK;
-  int rc = slurm_call(argv, true, out, &status, err);
+  int rc = slurm_call(argv + (bounded ? 0 : 2), true, out, &status, err);
   if (rc == COH_OK && status != 0) coh_text_free(out);
   return rc;
 }
 
-/* Marks the tasks of one job array that are in the queue. */
-static void mark_tasks(const char *queue, const char *id, size_t offset, size_t n,
-                       bool *busy, char job[64]) {
+/* Tells of the tasks of one job array that are in the queue. */
+static void tell_tasks(const char *queue, const char *id, size_t offset, size_t n,
+                       record_queued_fn *tell, void *ctx) {
   char queued[64], task[64];
   for (const char *line = queue; line && *line;
        line = strchr(line, '\n'), line += line != NULL) {
     if (sscanf(line, "%63s %63s", queued, task) != 2 || strcmp(queued, id) != 0) continue;
     size_t k = strcmp(task, "N/A") == 0 ? 1 : strtoull(task, NULL, 10) + offset;
-    if (k < 1 || k > n) continue;
-    busy[k] = true;
-    snprintf(job, 64, "%s", id);
+    if (k >= 1 && k <= n) tell(ctx, k, n, id);
   }
 }
 
-int record_busy(const char *folder, size_t n, bool *busy, char job[64], coh_error *err) {
-  int rc;
+int record_queued(const char *folder, int patience, record_queued_fn *tell, void *ctx,
+                  coh_error *err) {
+  int rc = COH_OK;
   size_t i, j;
-  json_t *entry, *array, *root = NULL;
+  json_t *entry, *array;
   coh_text queue = {0};
-  *job = '\0';
-  COH_TRY(ask_queue(&queue, err));
-  if (!queue.data) return COH_OK;
-  root = record_read(folder, err);
-  if (!root) {
-    rc = err->code;
-    goto cleanup;
-  }
-  json_array_foreach(json_object_get(root, "submissions"), i, entry) {
-    if (get_size(entry, "sub_batches") != n) continue;
+  json_t *root = record_read(folder, err);
+  if (!root) return err->code;
+  json_t *list = json_object_get(root, "submissions");
+  if (json_array_size(list) == 0) goto cleanup;
+  COH_TRY(ask_queue(patience, &queue, err));
+  json_array_foreach(list, i, entry) {
+    size_t n = get_size(entry, "sub_batches");
     json_array_foreach(json_object_get(entry, "jobs"), j, array) {
       const char *id = json_string_value(json_object_get(array, "id"));
-      if (id) mark_tasks(queue.data, id, get_size(array, "offset"), n, busy, job);
+      if (id) tell_tasks(queue.data, id, get_size(array, "offset"), n, tell, ctx);
     }
   }
 cleanup:
