@@ -589,6 +589,24 @@ static void test_damaged_model_is_told(void **state) {
   says("packs/a/model.h5: truncated or damaged");
 }
 
+/* Links of a merged table may lead to sub-batches that were removed since. */
+static void test_model_that_is_gone_is_told(void **state) {
+  (void)state;
+  const fake_run a[] = {{.index = 0}, {.index = 1}};
+  const char *s = scratch("gone"), *both = scratch("gone_both");
+  sweep_of(2);
+  publish(in(s, "1-1"), "a", 2, a);
+  add_model(in(s, "1-1/packs/a"), 2, a);
+  coh_merge_result r = merge(both, 1, &s, false);
+  coh_merge_free(&r);
+  assert_int_equal(unlink(in(s, "1-1/packs/a/model.h5")), 0);
+  r = merge(scratch("gone_again"), 1, &both, false);
+  assert_string_equal(r.state, "dd");
+  coh_merge_free(&r);
+  says("run 1 stays without its model");
+  says("packs/a/model.h5: it is gone");
+}
+
 /* ---- size and speed -------------------------------------------------------------- */
 
 static void test_many_sub_batches(void **state) {
@@ -682,6 +700,7 @@ int main(void) {
       cmocka_unit_test(test_models),
       cmocka_unit_test(test_runs_h5_does_not_change),
       cmocka_unit_test(test_damaged_model_is_told),
+      cmocka_unit_test(test_model_that_is_gone_is_told),
       cmocka_unit_test(test_killed_merge),
       cmocka_unit_test(test_many_sub_batches),
   };

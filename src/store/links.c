@@ -2,6 +2,7 @@
  * all ranks and knows no links. Uses base. */
 #include "store/links.h"
 
+#include <errno.h>
 #include <hdf5.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,7 +183,8 @@ static int find_target(coh_links *l, const char *pack, coh_error *err) {
   l->pack[0] = '\0';
   COH_TRY(coh_format(model, sizeof model, err, "%s/model.h5", pack));
   if (!realpath(model, real)) {
-    rc = coh_fail_errno(err, "cannot find '%s'", model);
+    rc = errno == ENOENT ? coh_fail(err, COH_EDATA, "%s: it is gone", model)
+                         : coh_fail_errno(err, "cannot find '%s'", model);
     goto cleanup;
   }
   COH_TRY(relative_path(l->base, real, l->target, err));
