@@ -105,10 +105,7 @@ cleanup:
 /* n of a folder named <k>-<n>; 0 for others and for 1-1. */
 static size_t parts_of(const char *name) {
   size_t k, n;
-  int end = 0;
-  if (sscanf(name, "%zu-%zu%n", &k, &n, &end) != 2 || name[end] || k < 1 || k > n)
-    return 0;
-  return n > 1 ? n : 0;
+  return coh_sub_batch_name(name, &k, &n) && n > 1 ? n : 0;
 }
 
 /* The numbers of sub-batches that occur, each once: seen [most]. */

@@ -57,12 +57,6 @@ int sweep_param_find(const char *name, const coh_param **out, coh_error *err) {
                                      : coh_fail_unknown_section(section, err);
 }
 
-static bool is_input(const coh_param *p) {
-  return p == coh_param_find("teacher", "config") ||
-         p == coh_param_find("teacher", "weights") ||
-         p == coh_param_find("query", "file") || p == coh_param_find("dataset", "file");
-}
-
 static bool starts(const char *text, const char *with) {
   return strncmp(text, with, strlen(with)) == 0;
 }
@@ -74,7 +68,7 @@ static int check_sweepable(const coh_param *p, int job, coh_error *err) {
     return coh_fail(err, COH_EUSAGE,
                     "%s.%s is not read by job = %s, so it cannot be swept", p->section,
                     p->key, coh_job_names[job]);
-  if (p->scope != COH_SCOPE_NONE || is_input(p)) return COH_OK;
+  if (coh_param_is_identity(p, (coh_job)job)) return COH_OK;
   if (strcmp(p->key, "job") == 0) why = "the defaults of all others depend on it";
   if (strcmp(p->key, "name") == 0 || strcmp(p->key, "results") == 0)
     why = "it names the folder of the whole sweep";

@@ -9,36 +9,9 @@
 
 /* What decides the columns. */
 typedef struct columns {
-  unsigned jobs;  /* bits of the jobs of the rows */
-  size_t n;       /* measures */
-  char **measure; /* owned names */
+  unsigned jobs;         /* bits of the jobs of the rows */
+  coh_measures measures; /* their names alone */
 } columns;
-
-static void columns_free(columns *c) {
-  for (size_t i = 0; i < c->n; i++) free(c->measure[i]);
-  free(c->measure);
-}
-
-/* Place of the measure, looked for from *cursor on; n: there is none. */
-static size_t find_measure(const columns *c, const char *name, size_t *cursor) {
-  for (size_t tried = 0, i = *cursor; tried < c->n; tried++, i++) {
-    if (i >= c->n) i = 0;
-    if (strcmp(c->measure[i], name) == 0) {
-      *cursor = i + 1;
-      return i;
-    }
-  }
-  return c->n;
-}
-
-static int add_measure(columns *c, const char *name, coh_error *err) {
-  char **more = realloc(c->measure, (c->n + 1) * sizeof *more);
-  if (more) c->measure = more;
-  char *copy = more ? strdup(name) : NULL;
-  if (!copy) return coh_fail(err, COH_ENOMEM, "no memory for the columns of runs.csv");
-  c->measure[c->n++] = copy;
-  return COH_OK;
-}
 
 static int gather(columns *c, size_t n, coh_row_at row_at, void *ctx, coh_error *err) {
   int rc = COH_OK;
@@ -47,9 +20,11 @@ static int gather(columns *c, size_t n, coh_row_at row_at, void *ctx, coh_error 
     coh_row row = {0};
     COH_TRY(row_at(ctx, r, &row, err));
     c->jobs |= 1u << row.cfg->experiment.job;
-    for (size_t i = 0; row.measures && i < row.measures->n; i++)
-      if (find_measure(c, row.measures->item[i].name, &cursor) == c->n)
-        COH_TRY(add_measure(c, row.measures->item[i].name, err));
+    for (size_t i = 0; row.measures && i < row.measures->n; i++) {
+      const char *name = row.measures->item[i].name;
+      if (coh_measures_find(&c->measures, name, &cursor) == c->measures.n)
+        COH_TRY(coh_measures_add(&c->measures, name, 0, err));
+    }
   }
 cleanup:
   return rc;
@@ -88,7 +63,7 @@ static void add_header(coh_text *line, const columns *c) {
   static const char *const middle[] = {"hash",    "clustering", "inputs", "member",
                                        "members", "folder",     "status", "error"};
   for (size_t i = 0; i < sizeof middle / sizeof *middle; i++) add(line, middle[i]);
-  for (size_t i = 0; i < c->n; i++) add(line, c->measure[i]);
+  for (size_t i = 0; i < c->measures.n; i++) add(line, c->measures.item[i].name);
   add(line, "time_s");
   add(line, "hosts");
 }
@@ -108,8 +83,8 @@ static void add_params(coh_text *line, const columns *c, const coh_config *cfg,
 static void add_measures(coh_text *line, const columns *c, const coh_measures *m) {
   size_t cursor = 0;
   char text[32];
-  for (size_t i = 0; i < c->n; i++) {
-    size_t at = m ? coh_measures_find(m, c->measure[i], &cursor) : 0;
+  for (size_t i = 0; i < c->measures.n; i++) {
+    size_t at = m ? coh_measures_find(m, c->measures.item[i].name, &cursor) : 0;
     add(line, m && at < m->n ? coh_real_text(m->item[at].value, text) : "");
   }
 }
@@ -185,6 +160,6 @@ int coh_runs_write(const char *path, size_t n, coh_row_at row_at, void *ctx,
 cleanup:
   if (out) (void)fclose(out);
   if (rc != COH_OK) coh_temp_discard(path);
-  columns_free(&c);
+  coh_measures_free(&c.measures);
   return rc;
 }

@@ -128,10 +128,10 @@ int coh_unique_open(const char *path, char *temp, int *fd, coh_error *err) {
   return COH_OK;
 }
 
-static int sync_path(const char *path, coh_error *err) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC), rc = COH_OK;
+int coh_sync(const char *path, int flags, coh_error *err) {
+  int rc = COH_OK, fd = open(path, O_RDONLY | O_CLOEXEC | flags);
   if (fd < 0) return coh_fail_errno(err, "cannot open '%s'", path);
-  if (fsync(fd) != 0 && errno != EINVAL)
+  if (fsync(fd) != 0 && errno != EINVAL) /* EINVAL: folders cannot be synced there */
     rc = coh_fail_errno(err, "cannot sync '%s'", path);
   close(fd);
   return rc;
@@ -140,7 +140,7 @@ static int sync_path(const char *path, coh_error *err) {
 int coh_unique_commit(const char *temp, const char *path, coh_error *err) {
   char folder[COH_PATH];
   const char *slash = strrchr(path, '/');
-  int rc = sync_path(temp, err);
+  int rc = coh_sync(temp, 0, err);
   if (!rc && rename(temp, path) != 0)
     rc = coh_fail_errno(err, "cannot rename '%s' to '%s'", temp, path);
   if (rc != COH_OK) {
@@ -149,7 +149,7 @@ int coh_unique_commit(const char *temp, const char *path, coh_error *err) {
   }
   rc = coh_format(folder, sizeof folder, err, "%.*s", slash ? (int)(slash - path + 1) : 1,
                   slash ? path : ".");
-  return rc ? rc : sync_path(folder, err);
+  return rc ? rc : coh_sync(folder, O_DIRECTORY, err);
 }
 
 /* Line 0 has the names, line r the cells of row r - 1. */

@@ -27,6 +27,11 @@ void coh_row_inputs(const char *lines, coh_text *out);
 /* Place of the measure, looked for from *cursor on; n: there is none. */
 size_t coh_measures_find(const coh_measures *, const char *name, size_t *cursor);
 
+/* ---- scan.c ---------------------------------------------------------------------- */
+
+/* Syncs a file or a folder, opened for reading with these flags, too. */
+int coh_sync(const char *path, int flags, coh_error *err);
+
 /* ---- pack.c ---------------------------------------------------------------------- */
 
 /* Text as JSON, which must be UTF-8: other bytes are shown as '?'. NULL: no memory. */

@@ -313,6 +313,8 @@ void coh_union_free(coh_union *u) {
 
 /* ---- what a table shows ---------------------------------------------------------- */
 
+static const char *const first[] = {"run", "run_id", NULL};
+
 static bool in_list(const char *const *list, const char *name) {
   while (*list && strcmp(*list, name) != 0) list++;
   return *list != NULL;
@@ -354,7 +356,6 @@ static void add_list(const coh_union *u, const char *const *list, coh_ucolumn *o
 /* All columns of a kind: parameters, or measures that hold something. */
 static void add_kind(const coh_union *u, const coh_ushape *s, bool params,
                      const bool *used, coh_ucolumn *out, size_t *n) {
-  static const char *const first[] = {"run", "run_id", NULL};
   size_t start = *n;
   for (size_t c = 0; c < u->n_col; c++) {
     const char *name = u->col[c];
@@ -370,7 +371,6 @@ static void add_kind(const coh_union *u, const coh_ushape *s, bool params,
 int coh_union_columns(const coh_union *u, const coh_ushape *s, size_t n,
                       const coh_urow *rows, coh_ucolumn **out, size_t *n_out,
                       coh_error *err) {
-  static const char *const first[] = {"run", "run_id", NULL};
   int rc = COH_OK;
   size_t listed = 2;
   bool *used = NULL;

@@ -26,15 +26,6 @@ static void remove_tree(const char *path) {
   (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static int sync_path(const char *path, int flags, coh_error *err) {
-  int rc = COH_OK, fd = open(path, O_RDONLY | O_CLOEXEC | flags);
-  if (fd < 0) return coh_fail_errno(err, "cannot open '%s'", path);
-  if (fsync(fd) != 0 && errno != EINVAL) /* EINVAL: folders cannot be synced there */
-    rc = coh_fail_errno(err, "cannot sync '%s'", path);
-  close(fd);
-  return rc;
-}
-
 /* Syncs the plain files of a folder, and the folder; removes temporary files. */
 static int sync_folder(const char *folder, coh_error *err) {
   int rc = COH_OK;
@@ -47,9 +38,9 @@ static int sync_folder(const char *folder, coh_error *err) {
     if (coh_is_temporary(e->d_name))
       (void)unlink(path);
     else
-      COH_TRY(sync_path(path, O_NOFOLLOW, err));
+      COH_TRY(coh_sync(path, O_NOFOLLOW, err));
   }
-  rc = sync_path(folder, O_DIRECTORY, err);
+  rc = coh_sync(folder, O_DIRECTORY, err);
 cleanup:
   closedir(d);
   return rc;
@@ -179,7 +170,7 @@ int coh_pack_publish(const char *work, const char *sub_batch, const char *name,
   else if (*lost)
     remove_tree(work);
   else
-    rc = sync_path(packs, O_DIRECTORY, err);
+    rc = coh_sync(packs, O_DIRECTORY, err);
 cleanup:
   return rc;
 }
