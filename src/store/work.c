@@ -194,7 +194,8 @@ cleanup:
   return rc;
 }
 
-/* Tables that killed attempts were writing; a ghost fails to rename its own, as it should.
+/* Tables that killed attempts were writing; a ghost fails to rename its own, as it
+ * should.
  */
 static void clean_tables(const char *sub_batch) {
   DIR *d = opendir(sub_batch);
