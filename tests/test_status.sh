@@ -159,20 +159,6 @@ verdict "merge of an undivided sweep" ends 3 merge one/try
 verdict "the same table but for the last four columns" same "$work/one/try/runs.csv"
 verdict "those four" grep -qE '^run,run_id,.*,time_s,hosts,sub_batch,folder$' "$work/one/try/runs.csv"
 
-mkdir "$work/a b"
-cp -r "$work/one/try" "$work/a b/it's"
-rm -r "$work/a b/it's/1-1/packs"
-verdict "a folder that a shell would split" ends 0 status "a b/it's"
-moved() {
-  local line
-  line=$(sed -n 's/^  mpirun -n 2 cohort run/echo_words/p' "$work/out")
-  echo_words() { printf '%s\n' "$@"; }
-  eval "$line" | grep -qxF "experiment.name=it's" &&
-    eval "$line" | grep -qxF "experiment.results=$work/a b" &&
-    eval "$line" | grep -qxF "a b/it's/sweep.ini"
-}
-verdict "is one word in the line to run it" moved
-
 # ---- elsewhere ---------------------------------------------------------------------------
 
 verdict "two places need a third" ends 2 merge results/try one/try
