@@ -27,6 +27,7 @@ import itertools
 import math
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -263,10 +264,11 @@ def run(a, case, path, method):
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5)))
         _, code, used = os.wait4(process.pid, 0)
     seconds = used.ru_utime + used.ru_stime
-    if seconds >= limit:
+    code = os.waitstatus_to_exitcode(code)
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"over {limit} s", seconds, {}
     if code != 0:
-        return f"failed ({os.waitstatus_to_exitcode(code)})", seconds, {}
+        return f"failed ({code})", seconds, {}
     return "done", seconds, row_of(log)
 
 
@@ -338,7 +340,7 @@ def say(row):
 
 def run_all(a, cases, path):
     """The rows of all cases, in their order; those that are done are not run again."""
-    old = {key_of(r): r for r in read_rows(path) if r["status"] == "done"}
+    old = {key_of(r): r for r in read_rows(path)}
     end = time.time() + 60 * a.minutes
     rows = []
     with open(path, "w", newline="", buffering=1) as f:
@@ -349,10 +351,8 @@ def run_all(a, cases, path):
             ini, config = write_ini(a, case)
             for method in a.methods.split(","):
                 row = measure(case, method, config, "not run", 0, {})
-                if key_of(row) in old:
-                    rows.append(old[key_of(row)])
-                    continue
-                if time.time() < end:
+                row = old.get(key_of(row), row)
+                if row["status"] != "done" and time.time() < end:
                     row = measure(case, method, config, *run(a, case, ini, method))
                     writer.writerow(row)
                     say(row)
