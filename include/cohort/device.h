@@ -37,6 +37,17 @@ typedef struct coh_gemm {
   size_t ldc, stride_c;
 } coh_gemm;
 
+/* What a step needs that changes from step to step lies in device memory, so that a
+ * recorded step reads it anew at every replay. */
+typedef struct coh_pace {
+  double correction; /* 1 - b1^t of Adam; 1 for SGD */
+  double inv_root;   /* 1 / sqrt(1 - b2^t) of Adam */
+  uint32_t first;    /* 1 at t == 1, else 0 */
+  uint32_t at;       /* the caller's: where in the order the step's batch starts */
+} coh_pace;
+/* t = number of the step, counting from 1. */
+coh_pace coh_pace_of(coh_optimizer, double beta1, double beta2, uint64_t t);
+
 /* One step of SGD or Adam over all parameters of all members, in one pass (section 0.3 of
  * the lottery contract; Kingma & Ba 2015, L2 decay added to the gradient, not decoupled):
  *
@@ -49,23 +60,54 @@ typedef struct coh_gemm {
  *
  *   Adam:          m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2
  *                  w -= lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
- *
- * t = number of this step, counting from 1. lr, wd: host arrays [N]. */
+ */
 typedef struct coh_step_args {
   coh_optimizer kind;
   bool nesterov;
   double mu, beta1, beta2, eps;
-  uint64_t t;
   size_t N, P;
-  const double *lr, *wd; /* [N] */
+  const coh_pace *pace;  /* device [1] */
+  const double *lr, *wd; /* device [N] */
   void *w;               /* device [N, P] */
   const void *g;         /* device [N, P] */
   void *m; /* device [N, P]: momentum buffer or first moment; NULL if mu == 0 */
   void *v; /* device [N, P]: second moment; NULL for SGD */
 } coh_step_args;
 
-/* Loss and gradient of N small networks of dense layers, which read one batch of x and
- * differ in their parameters alone: forward, loss and backward of one after the other.
+/* S lists of R rows each: dst[s, r, :] = src[index[list[s] * stride + at + r], :]. */
+typedef struct coh_gather {
+  size_t S, R, row_bytes;
+  const void *src;
+  const uint32_t *index; /* device */
+  size_t stride;         /* entries from one list to the next */
+  const uint32_t *list;  /* device [S]; NULL: list[s] = s */
+  const uint32_t *at;    /* device [1]; NULL: 0 */
+  void *dst;             /* device [S, R, row_bytes] */
+} coh_gather;
+
+/* Loss of N members' outputs on a batch, and its gradient times `scale` unless dout is
+ * NULL. loss is added the SUM over the B rows (not the mean).
+ *
+ * y given: mean square error; row loss = mean over O of (out - y)^2, its gradient
+ * 2 (out - y) / O.
+ *
+ * labels given: cross entropy; row loss = -log softmax(out)[label], its gradient softmax
+ * - onehot; correct (may be NULL) is added the number of rows whose first maximum is the
+ * label. A label outside 0..O-1: COH_EDATA on the CPU, loss NaN on a GPU. */
+typedef struct coh_loss_args {
+  size_t N, B, O;
+  const void *out;       /* device [N, B, O] predictions */
+  const void *y;         /* device [B, O] of each member, stride_t elements apart */
+  const int32_t *labels; /* device [B] of each member, stride_t apart */
+  size_t stride_t;       /* 0: shared by all */
+  double scale;
+  void *dout;      /* device [N, B, O] or NULL */
+  double *loss;    /* device [N] */
+  double *correct; /* device [N] or NULL */
+} coh_loss_args;
+
+/* Loss and gradient of N small networks of dense layers: forward, loss and backward of
+ * one after the other.
  * Layer l: z = a W + b with W [in, out] at `w` of a member's P parameters and b [out]
  * behind it, a' = act(z), but the last layer's act is not applied; layer[l].in =
  * layer[l-1].out. Losses as below: y (mse) or labels (cross_entropy), the other NULL. */
@@ -77,14 +119,21 @@ typedef struct coh_small_layer {
 typedef struct coh_small {
   size_t L, N, B, P;
   coh_small_layer layer[COH_SMALL_LAYERS];
-  const void *x, *y;     /* device [B, in], [B, out] */
-  const int32_t *labels; /* device [B] */
+  const void *x;             /* device [B, in] of each member, stride_x elements apart */
+  const void *y;             /* device [B, out], stride_t apart */
+  const int32_t *labels;     /* device [B], stride_t apart */
+  size_t stride_x, stride_t; /* 0: shared by all */
   double scale;
   const void *params; /* device [N, P] */
   void *grads;        /* device [N, P]: overwritten */
   double *loss;       /* device [N]: added the sum over the rows */
 } coh_small;
 
+/* A sequence of calls kept for replay. */
+typedef struct coh_recording coh_recording;
+
+/* Calls are done in order, but maybe later than they return: sync, and download, wait for
+ * all earlier ones. Host memory that a call reads is free when the call returns. */
 typedef struct coh_device_ops {
   const char *name; /* "cpu", "cuda" */
 
@@ -97,10 +146,26 @@ typedef struct coh_device_ops {
                   coh_error *);
   int (*zero)(coh_device *, void *, size_t bytes, coh_error *);
   int (*sync)(coh_device *, coh_error *); /* returns when all earlier calls are done */
+  /* Bytes that alloc can still give, and all there are. NULL: not known. */
+  int (*memory)(coh_device *, size_t *free, size_t *total, coh_error *);
 
-  /* dst[r, :] = src[index[r], :], rows of `row_bytes` bytes; index: device array [R] */
-  int (*gather)(coh_device *, size_t R, size_t row_bytes, const void *src,
-                const uint32_t *index, void *dst, coh_error *);
+  /* What is called between record and record_end is kept, not done; only calls of kernels
+   * (gather and below), zero, and sums of NCCL may stand there. replay does it all, with
+   * what device memory holds by then. record_end with out NULL drops it. All four NULL:
+   * the device has no gain from it. */
+  int (*record)(coh_device *, coh_error *);
+  int (*record_end)(coh_device *, coh_recording **out, coh_error *);
+  int (*replay)(coh_device *, coh_recording *, coh_error *);
+  void (*recording_free)(coh_device *, coh_recording *); /* NULL accepted */
+
+  int (*gather)(coh_device *, const coh_gather *, coh_error *);
+  /* now = row *cursor of table (rows of `row_bytes`, a multiple of 8); then ++*cursor */
+  int (*advance)(coh_device *, size_t row_bytes, const void *table, uint32_t *cursor,
+                 void *now, coh_error *);
+  /* order[s, :] = coh_random_permutation(seed[s], COH_RNG_ORDER, epoch, n), s < S; seed
+   * on the host. NULL: draw on the host and upload. */
+  int (*order)(coh_device *, size_t S, const uint64_t *seed, uint64_t epoch, size_t n,
+               uint32_t *order, coh_error *);
   /* Moves rows keep[0] < keep[1] < ... (host array [count]) of `rows` to the front */
   int (*compact)(coh_device *, size_t count, const uint32_t *keep, size_t row_bytes,
                  void *rows, coh_error *);
@@ -122,22 +187,7 @@ typedef struct coh_device_ops {
   int (*outer)(coh_device *, size_t B, size_t I, size_t O, const void *a, const void *dz,
                void *c, size_t ldc, coh_error *);
 
-  /* Both losses: out [N,B,O] predictions, dout [N,B,O] gets the gradient times `scale`,
-   * or is NULL; loss (device double [N]) is added the SUM over the B rows (not the mean).
-   *
-   * mse: y [B,O] shared by all members; row loss = mean over O of (out - y)^2, its
-   * gradient 2 (out - y) / O.
-   *
-   * cross_entropy: labels (device int32 [B]); row loss = -log softmax(out)[label], its
-   * gradient softmax - onehot; correct (device double [N], may be NULL) is added the
-   * number of rows whose first maximum is the label. On the CPU COH_EDATA for a label
-   * outside 0..O-1. */
-  int (*mse)(coh_device *, size_t N, size_t B, size_t O, const void *out, const void *y,
-             double scale, void *dout, double *loss, coh_error *);
-  int (*cross_entropy)(coh_device *, size_t N, size_t B, size_t O, const void *out,
-                       const int32_t *labels, double scale, void *dout, double *loss,
-                       double *correct, coh_error *);
-
+  int (*loss)(coh_device *, const coh_loss_args *, coh_error *);
   int (*step)(coh_device *, const coh_step_args *, coh_error *);
   int (*small)(coh_device *, const coh_small *, coh_error *); /* NULL: has none */
 } coh_device_ops;
