@@ -3,7 +3,6 @@
 #include "plan.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "cohort/net.h"
 
@@ -21,7 +20,7 @@ typedef struct probe {
   coh_workspace *work;
   size_t N, B;
   void *x, *y, *labels, *loss, *m, *v;
-  double *lr;
+  void *lr, *pace; /* lr: zeros */
   coh_target target;
   coh_step_args args;
 } probe;
@@ -67,7 +66,10 @@ static int allocate(probe *p, const coh_config *cfg, coh_error *err) {
   bool adam = cfg->training.optimizer == COH_ADAM;
   size_t size = coh_dtype_size(p->dev->dtype), state = p->N * p->plan.P * size;
   double mu = cfg->training.momentum + cfg->training.nesterov_momentum;
-  COH_TRY(coh_alloc(&p->lr, p->N, sizeof *p->lr, err));
+  coh_pace pace = coh_pace_of((coh_optimizer)cfg->training.optimizer, 0.9, 0.999, 2);
+  COH_TRY(ops->alloc(p->dev, p->N * sizeof(double), &p->lr, err));
+  COH_TRY(ops->alloc(p->dev, sizeof pace, &p->pace, err));
+  COH_TRY(ops->upload(p->dev, p->pace, &pace, sizeof pace, err));
   COH_TRY(coh_ensemble_create(&p->plan, p->dev, p->N, &p->ens, err));
   COH_TRY(coh_workspace_create(&p->plan, p->dev, p->N, p->B, true, &p->work, err));
   COH_TRY(ops->alloc(p->dev, p->B * p->plan.d_in * size, &p->x, err));
@@ -81,6 +83,7 @@ static int allocate(probe *p, const coh_config *cfg, coh_error *err) {
                             .eps = 1e-8,
                             .N = p->N,
                             .P = p->plan.P,
+                            .pace = p->pace,
                             .lr = p->lr,
                             .wd = p->lr,
                             .w = p->ens->params,
@@ -93,8 +96,7 @@ cleanup:
 
 static int step(probe *p, coh_error *err) {
   int rc;
-  COH_TRY(coh_gradients(p->ens, p->work, p->B, p->x, &p->target, err));
-  p->args.t++;
+  COH_TRY(coh_gradients(p->ens, p->work, p->B, p->x, 0, &p->target, err));
   COH_TRY(p->dev->ops->step(p->dev, &p->args, err));
   rc = p->dev->ops->sync(p->dev, err);
 cleanup:
@@ -126,11 +128,12 @@ static void release(probe *p) {
     p->dev->ops->free(p->dev, p->loss);
     p->dev->ops->free(p->dev, p->m);
     p->dev->ops->free(p->dev, p->v);
+    p->dev->ops->free(p->dev, p->lr);
+    p->dev->ops->free(p->dev, p->pace);
   }
   coh_workspace_destroy(p->work);
   coh_ensemble_destroy(p->ens);
   coh_device_close(p->dev);
-  free(p->lr);
 }
 
 double plan_rate(const coh_config *cfg, size_t N, char device[64]) {

@@ -508,6 +508,20 @@ static void test_bias(void **state) {
 
 /* ---- losses ---------------------------------------------------------------------- */
 
+static coh_loss_args loss_of(size_t N, size_t B, size_t O, const void *out, const void *y,
+                             const int32_t *labels, double scale, void *dout,
+                             double *loss) {
+  return (coh_loss_args){.N = N,
+                         .B = B,
+                         .O = O,
+                         .out = out,
+                         .y = y,
+                         .labels = labels,
+                         .scale = scale,
+                         .dout = dout,
+                         .loss = loss};
+}
+
 static void check_mse(coh_device *dev, size_t N, size_t B, size_t O) {
   coh_error err;
   size_t n = N * B * O;
@@ -516,11 +530,12 @@ static void check_mse(coh_device *dev, size_t N, size_t B, size_t O) {
   array d = array_make(dev->dtype, n, pick(0, 3));
   double loss[8], without[8], alone = 0, scale = uniform(0.1, 2);
   for (size_t m = 0; m < N; m++) loss[m] = without[m] = (double)m;
-  ok(dev->ops->mse(dev, N, B, O, out.data, y.data, scale, d.data, loss, &err), &err);
-  ok(dev->ops->mse(dev, N, B, O, out.data, y.data, scale, NULL, without, &err), &err);
-  ok(dev->ops->mse(dev, 1, B, O, row_at(&out, (N - 1) * B * O), y.data, 1, NULL, &alone,
-                   &err),
-     &err);
+  coh_loss_args a = loss_of(N, B, O, out.data, y.data, NULL, scale, d.data, loss);
+  ok(dev->ops->loss(dev, &a, &err), &err);
+  a.dout = NULL, a.loss = without;
+  ok(dev->ops->loss(dev, &a, &err), &err);
+  a = loss_of(1, B, O, row_at(&out, (N - 1) * B * O), y.data, NULL, 1, NULL, &alone);
+  ok(dev->ops->loss(dev, &a, &err), &err);
   assert_true(loss[N - 1] == (double)(N - 1) + alone);
   for (size_t m = 0; m < N; m++) {
     long double want = (long double)m;
@@ -581,14 +596,13 @@ static void check_cross_entropy(coh_device *dev, size_t N, size_t B, size_t O,
   double loss[8], without[8], correct[8], alone = 0, scale = uniform(0.1, 2);
   for (size_t m = 0; m < N; m++) loss[m] = without[m] = (double)m, correct[m] = 1;
   const coh_device_ops *ops = dev->ops;
-  ok(ops->cross_entropy(dev, N, B, O, out.data, labels, scale, d.data, loss, correct,
-                        &err),
-     &err);
-  ok(ops->cross_entropy(dev, N, B, O, out.data, labels, scale, NULL, without, NULL, &err),
-     &err);
-  ok(ops->cross_entropy(dev, 1, B, O, row_at(&out, (N - 1) * B * O), labels, 1, NULL,
-                        &alone, NULL, &err),
-     &err);
+  coh_loss_args a = loss_of(N, B, O, out.data, NULL, labels, scale, d.data, loss);
+  a.correct = correct;
+  ok(ops->loss(dev, &a, &err), &err);
+  a.dout = NULL, a.loss = without, a.correct = NULL;
+  ok(ops->loss(dev, &a, &err), &err);
+  a = loss_of(1, B, O, row_at(&out, (N - 1) * B * O), NULL, labels, 1, NULL, &alone);
+  ok(ops->loss(dev, &a, &err), &err);
   assert_true(loss[N - 1] == (double)(N - 1) + alone);
   for (size_t m = 0; m < N; m++) {
     check_rows(dev, &out, &d, m, B, O, labels, scale, loss[m], correct[m]);
@@ -598,6 +612,39 @@ static void check_cross_entropy(coh_device *dev, size_t N, size_t B, size_t O,
   array_free(&out), array_free(&d);
 }
 
+/* Targets of each member's own: the bits of one member after the other. */
+static void check_own_targets(coh_device *dev, size_t N, size_t B, size_t O, bool mse) {
+  coh_error err;
+  size_t stride = (mse ? B * O : B) + 3, row = B * O * coh_dtype_size(dev->dtype);
+  array out = array_random(dev->dtype, N * B * O, 1, -2, 2);
+  array y = array_random(dev->dtype, N * stride, 2, -2, 2);
+  array d = array_make(dev->dtype, N * B * O, 0), one = array_make(dev->dtype, B * O, 3);
+  int32_t *labels = malloc(N * stride * sizeof *labels);
+  assert_non_null(labels);
+  for (size_t i = 0; i < N * stride; i++) labels[i] = (int32_t)pick(0, O - 1);
+  double loss[8] = {0}, correct[8] = {0};
+  coh_loss_args a = loss_of(N, B, O, out.data, mse ? y.data : NULL, mse ? NULL : labels,
+                            0.7, d.data, loss);
+  a.stride_t = stride, a.correct = correct;
+  ok(dev->ops->loss(dev, &a, &err), &err);
+  for (size_t n = 0; n < N; n++) {
+    double alone = 0, hits = 0;
+    a = loss_of(1, B, O, row_at(&out, n * B * O), mse ? row_at(&y, n * stride) : NULL,
+                mse ? NULL : labels + n * stride, 0.7, one.data, &alone);
+    a.correct = &hits;
+    ok(dev->ops->loss(dev, &a, &err), &err);
+    assert_true(alone == loss[n] && hits == correct[n]);
+    assert_memory_equal(one.data, row_at(&d, n * B * O), row);
+  }
+  labels[(N - 1) * stride + B - 1] = (int32_t)O; /* seen with strides alone */
+  a = loss_of(N, B, O, out.data, NULL, labels, 1, NULL, loss);
+  a.stride_t = mse ? 0 : stride;
+  if (N > 1)
+    assert_int_equal(dev->ops->loss(dev, &a, &err), a.stride_t ? COH_EDATA : COH_OK);
+  free(labels);
+  array_free(&out), array_free(&y), array_free(&d), array_free(&one);
+}
+
 static void loss_sizes(coh_device *dev) {
   for (size_t v = 1; v <= MOST; v++) {
     check_mse(dev, pick(1, 4), v, pick(1, MOST));
@@ -605,6 +652,7 @@ static void loss_sizes(coh_device *dev) {
     check_cross_entropy(dev, pick(1, 4), v, pick(1, MOST), 10);
     check_cross_entropy(dev, pick(1, 4), pick(1, MOST), v, 10);
   }
+  for (size_t v = 1; v <= 20; v++) check_own_targets(dev, pick(1, 5), v, 21 - v, v % 2);
   check_cross_entropy(dev, 2, 300, 10, 300);
   check_cross_entropy(dev, 2, 3, 1500, 5);
 }
@@ -619,28 +667,30 @@ static void loss_faults(coh_device *dev) {
   coh_error err;
   double loss = 0, correct = 0, space[4], grad[4];
   int32_t label = 0;
+  coh_loss_args entropy = loss_of(1, 1, 2, space, NULL, &label, 1, grad, &loss);
+  coh_loss_args mse = loss_of(1, 1, 2, space, space, NULL, 1, grad, &loss);
+  entropy.correct = &correct;
   coh_put(dev->dtype, space, 0, NAN);
   coh_put(dev->dtype, space, 1, 1);
-  ok(dev->ops->cross_entropy(dev, 1, 1, 2, space, &label, 1, grad, &loss, &correct, &err),
-     &err);
+  ok(dev->ops->loss(dev, &entropy, &err), &err);
   assert_true(isnan(loss) && correct == 0);
-  loss = 0, label = 1;
-  ok(dev->ops->cross_entropy(dev, 1, 1, 2, space, &label, 1, NULL, &loss, &correct, &err),
-     &err);
+  loss = 0, label = 1, entropy.dout = NULL;
+  ok(dev->ops->loss(dev, &entropy, &err), &err);
   assert_true(isnan(loss) && correct == 0);
   loss = 0;
-  ok(dev->ops->mse(dev, 1, 1, 2, space, space, 1, grad, &loss, &err), &err);
+  ok(dev->ops->loss(dev, &mse, &err), &err);
   assert_true(isnan(loss) && isnan(coh_get(dev->dtype, grad, 0)));
   coh_put(dev->dtype, space, 0, INFINITY);
-  loss = 0;
-  ok(dev->ops->cross_entropy(dev, 1, 1, 2, space, &label, 1, NULL, &loss, NULL, &err),
-     &err);
+  loss = 0, entropy.correct = NULL;
+  ok(dev->ops->loss(dev, &entropy, &err), &err);
   assert_false(isfinite(loss));
   label = 2;
-  assert_int_equal(
-      dev->ops->cross_entropy(dev, 1, 1, 2, space, &label, 1, NULL, &loss, NULL, &err),
-      COH_EDATA);
+  assert_int_equal(dev->ops->loss(dev, &entropy, &err), COH_EDATA);
   assert_non_null(strstr(err.text, "label 2"));
+  mse.labels = &label; /* which of the two? */
+  assert_int_equal(dev->ops->loss(dev, &mse, &err), COH_EBUG);
+  mse.labels = NULL, mse.y = NULL;
+  assert_int_equal(dev->ops->loss(dev, &mse, &err), COH_EBUG);
 }
 
 static void test_loss_faults(void **state) {
@@ -651,9 +701,9 @@ static void test_loss_faults(void **state) {
 /* ---- optimisers ------------------------------------------------------------------ */
 
 /* One parameter in double, by the formulas of device.h. */
-static double plain_step(const coh_step_args *s, size_t member, double w, double g,
-                         double *m, double *v) {
-  double t = (double)s->t, lr = s->lr[member];
+static double plain_step(const coh_step_args *s, uint64_t step, size_t member, double w,
+                         double g, double *m, double *v) {
+  double t = (double)step, lr = s->lr[member];
   g += s->wd[member] * w;
   if (s->kind == COH_ADAM) {
     *m = s->beta1 * *m + (1 - s->beta1) * g;
@@ -662,7 +712,7 @@ static double plain_step(const coh_step_args *s, size_t member, double w, double
                    (sqrt(*v / (1 - pow(s->beta2, t))) + s->eps);
   }
   if (s->mu == 0) return w - lr * g;
-  *m = s->t == 1 ? g : s->mu * *m + g;
+  *m = step == 1 ? g : s->mu * *m + g;
   return w - lr * (s->nesterov ? g + s->mu * *m : *m);
 }
 
@@ -692,11 +742,13 @@ static void check_step(coh_device *dev, size_t kind, size_t N, size_t P) {
   s.N = N, s.P = P, s.lr = lr, s.wd = wd, s.w = w.data, s.g = g.data;
   s.m = kind == 0 ? NULL : m.data;
   s.v = kind == 3 ? v.data : NULL;
-  for (s.t = 1; s.t <= 3; s.t++) {
+  for (uint64_t t = 1; t <= 3; t++) {
+    const coh_pace pace = coh_pace_of(s.kind, s.beta1, s.beta2, t);
+    s.pace = &pace;
     ok(dev->ops->step(dev, &s, &err), &err);
     for (size_t i = 0; i < N * P; i++) {
       double *r = ref + 3 * i;
-      r[0] = plain_step(&s, i / P, r[0], get(&g, i), &r[1], &r[2]);
+      r[0] = plain_step(&s, t, i / P, r[0], get(&g, i), &r[1], &r[2]);
       assert_close(get(&w, i), r[0], 8 * epsilon(dev), "step");
     }
   }
@@ -715,7 +767,8 @@ static void step_vanishing(coh_device *dev) {
   coh_put(dev->dtype, m, 0, 1.05 * tiny);
   coh_put(dev->dtype, v, 0, 0.5 * tiny);
   coh_step_args s = step_kind(3);
-  s.t = 1000, s.N = s.P = 1, s.lr = &lr, s.wd = &wd;
+  const coh_pace pace = coh_pace_of(COH_ADAM, s.beta1, s.beta2, 1000);
+  s.pace = &pace, s.N = s.P = 1, s.lr = &lr, s.wd = &wd;
   s.w = w, s.g = g, s.m = m, s.v = v;
   ok(dev->ops->step(dev, &s, &err), &err);
   assert_true(coh_get(dev->dtype, m, 0) == 0);
@@ -752,7 +805,8 @@ static void step_alone(coh_device *dev) {
       one[i] = array_make(dev->dtype, P, 1 + 2 * i);
       memcpy(one[i].data, row_at(&all[i], (N - 1) * P), one[i].bytes);
     }
-    s.t = 2;
+    const coh_pace pace = coh_pace_of(s.kind, s.beta1, s.beta2, 2);
+    s.pace = &pace;
     for (int alone = 0; alone < 2; alone++) {
       array *x = alone ? one : all;
       s.N = alone ? 1 : N, s.P = P, s.lr = lr + (alone ? N - 1 : 0);
@@ -786,7 +840,9 @@ static void memory_functions(coh_device *dev) {
   for (size_t i = 0; i < sizeof host; i++) assert_int_equal(a[i], 0);
   ok(ops->upload(dev, a, host, sizeof host, &err), &err);
   const uint32_t index[] = {8, 0, 0, 3};
-  ok(ops->gather(dev, 4, BYTES, a, index, b, &err), &err);
+  const coh_gather rows = {
+      .S = 1, .R = 4, .row_bytes = BYTES, .src = a, .index = index, .dst = b};
+  ok(ops->gather(dev, &rows, &err), &err);
   ok(ops->sync(dev, &err), &err);
   ok(ops->download(dev, back, b, 4 * BYTES, &err), &err);
   for (size_t r = 0; r < 4; r++)
@@ -805,6 +861,71 @@ static void memory_functions(coh_device *dev) {
 static void test_memory(void **state) {
   (void)state;
   on_every_device(memory_functions);
+}
+
+/* Lists of which some are left out and one comes twice, from a place that lies in device
+ * memory; and without a list, from the start. */
+static void gather_lists(coh_device *dev) {
+  coh_error err;
+  enum { N = 11, LISTS = 4, STRIDE = 9, BYTES = 12, S = 3 };
+  unsigned char src[N * BYTES], dst[LISTS * STRIDE * BYTES];
+  uint32_t index[LISTS * STRIDE];
+  const uint32_t list[S] = {3, 0, 3};
+  for (size_t i = 0; i < sizeof src; i++) src[i] = (unsigned char)(3 * i);
+  for (size_t i = 0; i < LISTS * STRIDE; i++) index[i] = (uint32_t)pick(0, N - 1);
+  for (uint32_t R = 0; R <= STRIDE; R++)
+    for (uint32_t at = 0; at + R <= STRIDE; at++) {
+      coh_gather g = {.S = S, .R = R, .row_bytes = BYTES, .src = src, .index = index};
+      g.stride = STRIDE, g.list = list, g.at = &at, g.dst = dst;
+      ok(dev->ops->gather(dev, &g, &err), &err);
+      for (size_t i = 0; i < S * R; i++) {
+        size_t from = list[i / R] * STRIDE + at + i % R;
+        assert_memory_equal(dst + i * BYTES, src + index[from] * BYTES, BYTES);
+      }
+      g.S = LISTS, g.list = NULL, g.at = NULL;
+      ok(dev->ops->gather(dev, &g, &err), &err);
+      for (size_t i = 0; i < LISTS * R; i++) {
+        size_t from = i / R * STRIDE + i % R;
+        assert_memory_equal(dst + i * BYTES, src + index[from] * BYTES, BYTES);
+      }
+    }
+}
+
+static void test_gather_of_lists(void **state) {
+  (void)state;
+  on_every_device(gather_lists);
+}
+
+static void advance_rows(coh_device *dev) {
+  coh_error err;
+  enum { ROWS = 5, WORDS = 3 };
+  uint64_t table[ROWS][WORDS], now[WORDS];
+  uint32_t cursor = 1;
+  for (size_t i = 0; i < ROWS * WORDS; i++) table[i / WORDS][i % WORDS] = i * i + 1;
+  for (size_t r = 1; r < ROWS; r++) {
+    ok(dev->ops->advance(dev, sizeof now, table, &cursor, now, &err), &err);
+    assert_memory_equal(now, table[r], sizeof now);
+    assert_int_equal(cursor, r + 1);
+  }
+}
+
+static void test_advance(void **state) {
+  (void)state;
+  on_every_device(advance_rows);
+}
+
+static void test_pace(void **state) {
+  (void)state;
+  for (uint64_t t = 1; t < 2000; t += 1 + t / 3) {
+    coh_pace p = coh_pace_of(COH_ADAM, 0.9, 0.999, t),
+             sgd = coh_pace_of(COH_SGD, 0, 0, t);
+    double b1 = 1, b2 = 1;
+    for (uint64_t i = 0; i < t; i++) b1 *= 0.9, b2 *= 0.999;
+    assert_close(p.correction, 1 - b1, 1e-13, "pace");
+    assert_close(p.inv_root * sqrt(1 - b2), 1, 1e-11, "pace");
+    assert_true(sgd.correction == 1);
+    assert_true(p.first == (t == 1) && sgd.first == (t == 1) && p.at == 0);
+  }
 }
 
 /* ---- opening --------------------------------------------------------------------- */
@@ -877,6 +998,9 @@ int main(void) {
                                      cmocka_unit_test(test_loss_faults),
                                      cmocka_unit_test(test_step),
                                      cmocka_unit_test(test_step_of_vanishing_moments),
-                                     cmocka_unit_test(test_step_alone)};
+                                     cmocka_unit_test(test_step_alone),
+                                     cmocka_unit_test(test_gather_of_lists),
+                                     cmocka_unit_test(test_advance),
+                                     cmocka_unit_test(test_pace)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

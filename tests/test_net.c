@@ -81,9 +81,15 @@ static void mse_pass(rig *r, const void *x, size_t stride_x, const void *y, bool
   size_t N = r->e->N;
   memset(loss, 0, N * sizeof *loss);
   ok(coh_forward(r->e, r->w, r->B, x, stride_x, grads, &out, &err), &err);
-  ok(ops->mse(r->dev, N, r->B, r->plan.n_out, out, y, 1.0 / (double)r->B, dout, loss,
-              &err),
-     &err);
+  const coh_loss_args a = {.N = N,
+                           .B = r->B,
+                           .O = r->plan.n_out,
+                           .out = out,
+                           .y = y,
+                           .scale = 1.0 / (double)r->B,
+                           .dout = dout,
+                           .loss = loss};
+  ok(ops->loss(r->dev, &a, &err), &err);
   for (size_t n = 0; n < N; n++) loss[n] /= (double)r->B;
   if (grads) ok(coh_backward(r->e, r->w, r->B, x, stride_x, dout, &err), &err);
 }
@@ -260,17 +266,19 @@ static void three_steps(coh_ensemble *e, size_t B, const batch *b, const coh_tar
   coh_error err;
   coh_workspace *w;
   void *out, *dout;
-  const coh_device_ops *ops = e->dev->ops;
-  size_t O = e->plan.n_out;
   ok(coh_workspace_create(&e->plan, e->dev, e->N, B, true, &w, &err), &err);
   dout = coh_workspace_dout(w);
   ok(coh_forward(e, w, B, b->x, 0, true, &out, &err), &err);
-  if (t->y)
-    ok(ops->mse(e->dev, e->N, B, O, out, t->y, t->scale, dout, t->loss, &err), &err);
-  else
-    ok(ops->cross_entropy(e->dev, e->N, B, O, out, t->labels, t->scale, dout, t->loss,
-                          NULL, &err),
-       &err);
+  const coh_loss_args a = {.N = e->N,
+                           .B = B,
+                           .O = e->plan.n_out,
+                           .out = out,
+                           .y = t->y,
+                           .labels = t->labels,
+                           .scale = t->scale,
+                           .dout = dout,
+                           .loss = t->loss};
+  ok(e->dev->ops->loss(e->dev, &a, &err), &err);
   ok(coh_backward(e, w, B, b->x, 0, dout, &err), &err);
   coh_workspace_destroy(w);
 }
@@ -286,7 +294,7 @@ static void check_small_alone(const coh_ensemble *all, size_t B, const batch *b,
   mine.loss = &loss;
   ok(coh_ensemble_create(&all->plan, all->dev, 1, &e, &err), &err);
   ok(coh_ensemble_set(e, (char *)all->params + n * row, &err), &err);
-  ok(coh_gradients(e, NULL, B, b->x, &mine, &err), &err);
+  ok(coh_gradients(e, NULL, B, b->x, 0, &mine, &err), &err);
   assert_memory_equal(e->grads, (char *)all->grads + n * row, row);
   assert_true(loss == t->loss[n]);
   coh_ensemble_destroy(e);
@@ -310,13 +318,16 @@ static void check_small(coh_device *dev, size_t B, size_t L, const size_t *sizes
   assert_non_null(b.labels);
   for (size_t i = 0; i < B; i++) b.labels[i] = (int32_t)pick(0, O - 1);
   double loss[N] = {0}, plain[N] = {0}, eps = type == COH_F64 ? 1e-13 : 2e-5;
-  coh_target t = {mse ? b.y : NULL, mse ? NULL : b.labels, 1.0 / (double)B, plain};
+  coh_target t = {.y = mse ? b.y : NULL,
+                  .labels = mse ? NULL : b.labels,
+                  .scale = 1.0 / (double)B,
+                  .loss = plain};
   ok(coh_ensemble_set(e, p, &err), &err);
   three_steps(e, B, &b, &t);
   memcpy(g, e->grads, P * coh_dtype_size(type));
   memset(e->grads, 0xff, P * coh_dtype_size(type));
   t.loss = loss;
-  ok(coh_gradients(e, NULL, B, b.x, &t, &err), &err);
+  ok(coh_gradients(e, NULL, B, b.x, 0, &t, &err), &err);
   for (size_t i = 0; i < P; i++) {
     double want = coh_get(type, g, i);
     assert_close(coh_get(type, e->grads, i), want, eps * (1 + fabs(want)), "gradient");
@@ -353,6 +364,65 @@ static void test_small_networks(void **state) {
       ok(rc, &err);
       small_sizes(dev);
       coh_device_close(dev);
+    }
+}
+
+/* ---- every member on a batch of its own ------------------------------------------ */
+
+enum { OWN = 3 };
+
+/* Member n on its part of x and of the targets, alone: the bits of all at once. */
+static void check_own(const rig *r, const batch *b, const coh_target *all, size_t n) {
+  coh_error err;
+  size_t size = coh_dtype_size(r->dev->dtype), row = r->plan.P * size;
+  double loss = 0;
+  rig one = rig_make(&r->plan, r->dev->dtype, 1, r->B);
+  coh_target t = {.scale = all->scale, .loss = &loss};
+  if (all->y) t.y = (char *)b->y + n * all->stride_t * size;
+  if (all->labels) t.labels = b->labels + n * all->stride_t;
+  ok(coh_ensemble_set(one.e, (char *)r->e->params + n * row, &err), &err);
+  ok(coh_gradients(one.e, one.w, r->B, (char *)b->x + n * r->B * r->plan.d_in * size, 0,
+                   &t, &err),
+     &err);
+  assert_memory_equal(one.e->grads, (char *)r->e->grads + n * row, row);
+  assert_true(loss == all->loss[n] && loss > 0);
+  rig_free(&one);
+}
+
+static void check_own_batches(coh_dtype type, size_t B, size_t hidden, bool mse,
+                              bool own_targets) {
+  coh_error err;
+  coh_plan plan;
+  const size_t sizes[] = {pick(1, 9), hidden, pick(2, 5)};
+  ok(coh_plan_dense(2, sizes, COH_G, NULL, &plan, &err), &err);
+  rig r = rig_make(&plan, type, OWN, B);
+  size_t O = plan.n_out, rows = OWN * B;
+  void *p = random_numbers(type, OWN * plan.P, 0.5);
+  batch b = {random_numbers(type, rows * plan.d_in, 1), random_numbers(type, rows * O, 1),
+             calloc(rows, sizeof(int32_t))};
+  assert_non_null(b.labels);
+  for (size_t i = 0; i < rows; i++) b.labels[i] = (int32_t)pick(0, O - 1);
+  double loss[OWN] = {0};
+  coh_target t = {.y = mse ? b.y : NULL,
+                  .labels = mse ? NULL : b.labels,
+                  .stride_t = own_targets ? B * (mse ? O : 1) : 0,
+                  .scale = 1.0 / (double)B,
+                  .loss = loss};
+  ok(coh_ensemble_set(r.e, p, &err), &err);
+  ok(coh_gradients(r.e, r.w, B, b.x, B * plan.d_in, &t, &err), &err);
+  for (size_t n = 0; n < OWN; n++) check_own(&r, &b, &t, n);
+  free(p), free(b.x), free(b.y), free(b.labels);
+  rig_free(&r);
+}
+
+/* Small networks and others; batches of less and of more than one block. */
+static void test_own_batches(void **state) {
+  (void)state;
+  for (coh_dtype t = COH_F32; t <= COH_F64; t++)
+    for (int kind = 0; kind < 4; kind++) {
+      check_own_batches(t, 33, 12, kind % 2, kind / 2);
+      check_own_batches(t, 700, 5, kind % 2, kind / 2);
+      check_own_batches(t, 33, COH_SMALL_WIDTH + 6, kind % 2, kind / 2);
     }
 }
 
@@ -417,13 +487,14 @@ static void training_run(training *s, uint64_t first, uint64_t last) {
     size_t row = t % 3 * BATCH;
     mse_pass(&s->r, (char *)s->x + row * p->d_in * size, 0,
              (char *)s->y + row * p->n_out * size, true, loss);
+    const coh_pace pace = coh_pace_of(COH_ADAM, 0.9, 0.999, t);
     const coh_step_args a = {.kind = COH_ADAM,
                              .beta1 = 0.9,
                              .beta2 = 0.999,
                              .eps = 1e-8,
-                             .t = t,
                              .N = s->r.e->N,
                              .P = p->P,
+                             .pace = &pace,
                              .lr = s->lr,
                              .wd = s->wd,
                              .w = s->r.e->params,
@@ -860,6 +931,7 @@ int main(void) {
       cmocka_unit_test(test_order_of_skip_blocks),
       cmocka_unit_test(test_every_batch_and_width),
       cmocka_unit_test(test_small_networks),
+      cmocka_unit_test(test_own_batches),
       cmocka_unit_test(test_what_is_small),
       cmocka_unit_test(test_ensemble_equals_members_alone),
       cmocka_unit_test(test_steps_allocate_nothing),

@@ -179,21 +179,27 @@ static double side_step(side *s, const training *c, size_t t) {
   void *out, *dout = coh_workspace_dout(s->w);
   double loss = 0;
   OK(coh_forward(s->e, s->w, BATCH, bx, 0, true, &out, &err));
-  if (c->loss == COH_MSE)
-    OK(ops->mse(s->dev, 1, BATCH, OUT, out, by, 1.0 / BATCH, dout, &loss, &err));
-  else
-    OK(ops->cross_entropy(s->dev, 1, BATCH, OUT, out, labels + t * BATCH, 1.0 / BATCH,
-                          dout, &loss, NULL, &err));
+  const coh_loss_args l = {.N = 1,
+                           .B = BATCH,
+                           .O = OUT,
+                           .out = out,
+                           .y = c->loss == COH_MSE ? by : NULL,
+                           .labels = c->loss == COH_MSE ? NULL : labels + t * BATCH,
+                           .scale = 1.0 / BATCH,
+                           .dout = dout,
+                           .loss = &loss};
+  OK(ops->loss(s->dev, &l, &err));
   OK(coh_backward(s->e, s->w, BATCH, bx, 0, dout, &err));
+  const coh_pace pace = coh_pace_of(c->optimizer, 0.9, 0.999, t + 1);
   const coh_step_args a = {.kind = c->optimizer,
                            .nesterov = c->nesterov,
                            .mu = c->mu,
                            .beta1 = 0.9,
                            .beta2 = 0.999,
                            .eps = 1e-8,
-                           .t = t + 1,
                            .N = 1,
                            .P = s->e->plan.P,
+                           .pace = &pace,
                            .lr = &c->lr,
                            .wd = &c->wd,
                            .w = s->e->params,

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "recorder.h"
 #include "train/trainer.h"
 #include "traindata.h"
 
@@ -196,6 +197,222 @@ static void losses_fall(void **state) {
   for (int n = 0; n < 2; n++) assert_true(c.last_loss[n] < 0.2 * c.first_loss[n]);
 }
 
+/* ---- other devices ---------------------------------------------------------------- */
+
+static const coh_device_ops *cpu_ops(void) {
+  coh_error err = {0};
+  coh_device *dev;
+  TC_OK(coh_device_open(COH_DEVICE_CPU, COH_F32, &dev, &err));
+  const coh_device_ops *ops = dev->ops;
+  coh_device_close(dev);
+  return ops;
+}
+
+/* Five runs of three order seeds, their members leaving at different epochs: all at once,
+ * each with its copy of its batch, and group by group with shared ones. */
+static void streams_pass_at_once_where_large_is_best(void **state) {
+  (void)state;
+  for (coh_dtype dtype = COH_F32; dtype <= COH_F64; dtype++)
+    for (size_t hidden = 6; hidden <= 70; hidden += 64) { /* small networks and others */
+      size_t bytes;
+      train_case c = {.N = 9, .runs = TC_RUNS, .dtype = dtype, .hidden = hidden};
+      train_case large = c;
+      large.large = true;
+      char *a = train_case_run(&c, 0, &bytes), *b = train_case_run(&large, 0, &bytes);
+      assert_memory_equal(a, b, bytes);
+      assert_memory_equal(c.step, large.step, sizeof c.step);
+      assert_memory_equal(c.epoch_loss, large.epoch_loss, sizeof c.epoch_loss);
+      free(b);
+      b = train_case_run(&large, 10, &bytes);
+      assert_memory_equal(a, b, bytes);
+      free(a);
+      free(b);
+    }
+}
+
+/* Replayed steps are those made directly, bit for bit: of one run and of several, of
+ * full batches and short ones, over drops of learning rates, members that leave, and
+ * stops. */
+static void replayed_steps_are_the_direct_ones(void **state) {
+  (void)state;
+  size_t bytes;
+  for (int i = 0; i < 6; i++) {
+    train_case c = {.N = 9, .plateau = i % 3, .dtype = i / 3 ? COH_F64 : COH_F32};
+    if (i % 3 == 0) c.runs = TC_RUNS;
+    train_case recorded = c;
+    coh_device_ops ops = recorder_ops(cpu_ops());
+    recorded.ops = &ops;
+    recorded.large = i / 3;
+    char *a = train_case_run(&c, 0, &bytes);
+    for (uint64_t cut = 0; cut < 20; cut += 9) {
+      size_t replayed = rec.replayed;
+      char *b = train_case_run(&recorded, cut, &bytes);
+      assert_memory_equal(a, b, bytes);
+      assert_memory_equal(c.epoch_loss, recorded.epoch_loss, sizeof c.epoch_loss);
+      assert_true(rec.replayed - replayed > 20);
+      assert_int_equal(rec.alive, 0);
+      free(b);
+    }
+    assert_true(rec.orders > 0);
+    free(a);
+  }
+}
+
+typedef struct watched {
+  coh_grid grid;
+  tc_run r;
+  coh_trainer *t;
+  coh_device_ops ops;
+} watched;
+
+/* Four members of one run on a recording device, ready for single steps. */
+static void watch(watched *w, train_case *c) {
+  coh_error err = {0};
+  *w = (watched){.ops = recorder_ops(cpu_ops())};
+  *c = (train_case){.N = 4, .alone = true, .dtype = COH_F64, .ops = &w->ops};
+  tc_run_make(c, &w->r);
+  TC_OK(coh_grid_create(MPI_COMM_SELF, 1, &w->grid, &err));
+  TC_OK(coh_trainer_create(&w->grid, w->r.dev, &w->r.plan, c->N, &w->r.data, NULL,
+                           &w->r.spec, NULL, &w->t, &err));
+  tc_start(c, w->t);
+}
+
+static void unwatch(watched *w) {
+  coh_trainer_destroy(w->t);
+  assert_int_equal(rec.alive, 0);
+  coh_grid_destroy(&w->grid);
+  coh_dataset_free(&w->r.data);
+  coh_device_close(w->r.dev);
+  free(w->r.all);
+}
+
+static void steps(watched *w, size_t n) {
+  coh_error err = {0};
+  for (size_t i = 0; i < n; i++) TC_OK(coh_trainer_step(w->t, &err));
+}
+
+static void check_counts(size_t direct, size_t made, size_t replayed, size_t alive) {
+  assert_int_equal(rec.direct, direct);
+  assert_int_equal(rec.made, made);
+  assert_int_equal(rec.replayed, replayed);
+  assert_int_equal(rec.alive, alive);
+}
+
+/* An epoch has six full batches and a short one: a step of each shape is made directly,
+ * the second recorded, and replayed from then on. */
+static void each_shape_is_recorded_at_its_second_step(void **state) {
+  (void)state;
+  watched w;
+  train_case c;
+  watch(&w, &c);
+  steps(&w, 1), check_counts(1, 0, 0, 0);
+  steps(&w, 1), check_counts(1, 1, 1, 1);
+  steps(&w, 4), check_counts(1, 1, 5, 1);
+  steps(&w, 1), check_counts(2, 1, 5, 1); /* the short one */
+  steps(&w, 6), check_counts(2, 1, 11, 1);
+  steps(&w, 1), check_counts(2, 2, 12, 2);
+  steps(&w, 14), check_counts(2, 2, 26, 2);
+  unwatch(&w);
+}
+
+static void recordings_are_dropped_when_members_change(void **state) {
+  (void)state;
+  coh_error err = {0};
+  watched w;
+  train_case c;
+  coh_train_run run[2];
+  watch(&w, &c);
+  steps(&w, 15), check_counts(2, 2, 13, 2);
+  TC_OK(coh_trainer_shrink(w.t, &err)); /* nobody has left */
+  check_counts(2, 2, 13, 2);
+  w.t->member[1].state = COH_MEMBER_DONE;
+  TC_OK(coh_trainer_shrink(w.t, &err));
+  check_counts(2, 2, 13, 0);
+  steps(&w, 2), check_counts(3, 3, 14, 1);
+  unwatch(&w);
+
+  watch(&w, &c);
+  for (size_t r = 0; r < 2; r++) {
+    run[r] = (coh_train_run){.members = 2, .spec = w.r.spec};
+    run[r].spec.order_seed = r;
+  }
+  steps(&w, 2), check_counts(1, 1, 1, 1);
+  TC_OK(coh_trainer_runs(w.t, 2, run, &err));
+  check_counts(1, 1, 1, 0);
+  steps(&w, 2), check_counts(3, 2, 2, 1); /* a step is one update of each stream */
+  TC_OK(coh_trainer_take(w.t, w.t, &err));
+  check_counts(3, 2, 2, 0);
+  unwatch(&w);
+}
+
+static void a_checkpoint_restored_drops_recordings(void **state) {
+  (void)state;
+  coh_error err = {0};
+  watched w;
+  train_case c;
+  watch(&w, &c);
+  steps(&w, 3), check_counts(1, 1, 2, 1);
+  tc_hooks hooks = {.path = w.r.path, .grid = &w.grid, .trainer = w.t};
+  TC_OK(tc_save(&hooks, w.t, &err));
+  tc_restore(&w.grid, w.r.path, w.t);
+  check_counts(1, 1, 2, 0);
+  unlink(w.r.path);
+  unwatch(&w);
+}
+
+static void a_recording_that_fails_is_ended(void **state) {
+  (void)state;
+  coh_error err = {0};
+  watched w;
+  train_case c;
+  watch(&w, &c);
+  steps(&w, 1);
+  rec.fails = true;
+  assert_int_equal(coh_trainer_step(w.t, &err), COH_ELIB);
+  assert_string_equal(err.text, "a kernel failed");
+  assert_null(rec.open);
+  check_counts(1, 1, 0, 0);
+  unwatch(&w);
+}
+
+/* Rates that change from step to step, over several tables and epochs: what a table row
+ * says is what the schedule says. */
+static void the_table_follows_schedule_and_step(void **state) {
+  (void)state;
+  coh_error err = {0};
+  watched w;
+  train_case c;
+  coh_train_run run[2];
+  watch(&w, &c);
+  for (size_t r = 0; r < 2; r++) {
+    run[r] = (coh_train_run){.members = 2, .spec = w.r.spec};
+    run[r].spec.lr = 0.1 / (double)(r + 1);
+    run[r].spec.warmup = 9 * r;
+    run[r].spec.weight_decay = 0.5 * (double)r;
+    run[r].spec.n_milestones = 1;
+    run[r].spec.milestone[0] = 5;
+  }
+  TC_OK(coh_trainer_runs(w.t, 2, run, &err));
+  w.t->stretch.room = 3;
+  for (uint64_t t = 0; t < 17; t++) {
+    if (t == 8) {
+      w.t->member[0].state = COH_MEMBER_DONE;
+      TC_OK(coh_trainer_shrink(w.t, &err));
+    }
+    steps(&w, 1);
+    const coh_pace *pace = coh_stretch_pace(w.t);
+    coh_pace want = coh_pace_of(COH_ADAM, 0.9, 0.999, t + 1);
+    assert_true(pace->correction == want.correction && pace->inv_root == want.inv_root);
+    assert_int_equal(pace->at, t % 7 * TC_BATCH);
+    for (size_t i = 0, n = t >= 8; n < 4; i++, n++) {
+      double lr = run[n / 2].spec.lr * coh_schedule_factor(&run[n / 2].spec, t);
+      assert_true(coh_stretch_lr(w.t)[i] == lr);
+      assert_true(w.t->stretch.wd[i] == run[n / 2].spec.weight_decay);
+    }
+  }
+  unwatch(&w);
+}
+
 int main(int argc, char **argv) {
   MPI_Init(&argc, &argv);
   const struct CMUnitTest tests[] = {
@@ -208,6 +425,13 @@ int main(int argc, char **argv) {
       cmocka_unit_test(a_diverged_member_leaves_its_neighbours_alone),
       cmocka_unit_test(one_member_trains_as_in_an_ensemble),
       cmocka_unit_test(losses_fall),
+      cmocka_unit_test(streams_pass_at_once_where_large_is_best),
+      cmocka_unit_test(replayed_steps_are_the_direct_ones),
+      cmocka_unit_test(each_shape_is_recorded_at_its_second_step),
+      cmocka_unit_test(recordings_are_dropped_when_members_change),
+      cmocka_unit_test(a_checkpoint_restored_drops_recordings),
+      cmocka_unit_test(a_recording_that_fails_is_ended),
+      cmocka_unit_test(the_table_follows_schedule_and_step),
   };
   int failed = cmocka_run_group_tests_name("train", tests, scratch_make, scratch_remove);
   MPI_Finalize();

@@ -23,7 +23,10 @@ typedef struct train_case {
   int poison;      /* NaN in the first parameter of this member; 0 = none */
   size_t runs;     /* members of tc_runs[0], tc_runs[1], ... ; 0 = one run */
   size_t first_run;
-  int state[TC_MAX]; /* results */
+  const coh_device_ops *ops; /* of the device; NULL: the CPU's */
+  bool large;                /* the device takes all members at once */
+  size_t hidden;             /* 0 = 6 */
+  int state[TC_MAX];         /* results */
   uint64_t step[TC_MAX];
   double first_loss[TC_MAX], last_loss[TC_MAX], epoch_loss[TC_MAX], lr[TC_MAX];
 } train_case;
@@ -159,11 +162,13 @@ typedef struct tc_run {
 
 static void tc_run_make(const train_case *c, tc_run *r) {
   coh_error err = {0};
-  size_t sizes[3] = {TC_INPUTS, 6, TC_OUTPUTS};
+  size_t sizes[3] = {TC_INPUTS, c->hidden ? c->hidden : 6, TC_OUTPUTS};
   char name[64] = "train.h5";
   if (c->alone) snprintf(name, sizeof name, "train-%ld.h5", (long)getpid());
   snprintf(r->path, sizeof r->path, "%s", scratch(name));
   TC_OK(coh_device_open(COH_DEVICE_CPU, c->dtype, &r->dev, &err));
+  if (c->ops) r->dev->ops = c->ops;
+  if (c->large) r->dev->cache_bytes = 0;
   tc_dataset(c->dtype, &r->data);
   TC_OK(coh_plan_dense(2, sizes, COH_TANH, NULL, &r->plan, &err));
   r->spec = tc_spec(c, &r->data);

@@ -44,8 +44,8 @@ int coh_bcast(MPI_Comm, void *data, size_t bytes, int root, coh_error *);
 /* Rank-ordered concatenation of `bytes` bytes from each rank (may differ, may be 0). On
  * root `all` must hold the sum; elsewhere it is ignored. `all` does not overlap `local`.
  */
-int coh_gather(MPI_Comm, const void *local, size_t bytes, void *all, int root,
-               coh_error *);
+int coh_gather_to(MPI_Comm, const void *local, size_t bytes, void *all, int root,
+                  coh_error *);
 /* The same on every rank. `total` is the sum of bytes (checked: COH_EBUG). */
 int coh_allgather(MPI_Comm, const void *local, size_t bytes, void *all, size_t total,
                   coh_error *);
@@ -68,6 +68,9 @@ int coh_grid_gather_rows(const coh_grid *, size_t N, size_t row_bytes, const voi
 typedef struct coh_reducer coh_reducer;
 int coh_reducer_create(const coh_grid *, coh_device *, coh_reducer **out, coh_error *err);
 void coh_reducer_destroy(coh_reducer *);
+/* Whether a sum may stand in a recording of the device: it does nothing there, or nothing
+ * but kernels. */
+bool coh_reducer_records(const coh_reducer *);
 int coh_reducer_sum(coh_reducer *, coh_dtype, size_t count, void *device_data,
                     coh_error *err);
 

@@ -118,18 +118,20 @@ int coh_forward(coh_ensemble *, coh_workspace *, size_t B, const void *x, size_t
 void *coh_workspace_dout(coh_workspace *);
 int coh_backward(coh_ensemble *, coh_workspace *, size_t B, const void *x,
                  size_t stride_x, const void *dout, coh_error *err);
-/* Forward, loss and backward of all members on one shared batch x [B, d_in]. y [B,
- * n_out]: mean square error, labels [B]: cross entropy, the other NULL; scale and loss
- * [N] as in device.h. A small network, which the device passes through at once, needs no
- * workspace; its result is that of the three steps but for rounding. */
+/* Forward, loss and backward of all members on one batch x, shared or each member's own
+ * as in coh_forward. y [B, n_out]: mean square error, labels [B]: cross entropy, the
+ * other NULL; stride_t (0: shared), scale and loss [N] as in device.h. A small network,
+ * which the device passes through at once, needs no workspace; its result is that of the
+ * three steps but for rounding. */
 typedef struct coh_target {
   const void *y;
   const int32_t *labels;
+  size_t stride_t;
   double scale;
   double *loss;
 } coh_target;
 int coh_gradients(coh_ensemble *, coh_workspace *, size_t B, const void *x,
-                  const coh_target *, coh_error *err);
+                  size_t stride_x, const coh_target *, coh_error *err);
 bool coh_plan_is_small(const coh_plan *, const coh_device *);
 /* As coh_backward for one member, but each row's gradient by itself: rows (device) [B,
  * P]. `grads` is left alone. */

@@ -49,6 +49,10 @@ void coh_reducer_destroy(coh_reducer *r) {
   free(r);
 }
 
+bool coh_reducer_records(const coh_reducer *r) {
+  return r->size == 1;
+}
+
 /* Makes *buffer at least `bytes` long; its contents are lost. */
 static int grow(char **buffer, size_t *have, size_t bytes, coh_error *err) {
   if (*have >= bytes) return COH_OK;

@@ -88,14 +88,30 @@ static void fetch_row(const char *row, size_t bytes) {
   for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
 }
 
-static int cpu_gather(coh_device *dev, size_t R, size_t row_bytes, const void *src,
-                      const uint32_t *index, void *dst, coh_error *err) {
-  (void)dev, (void)err;
-  for (size_t r = 0; r < R; r++) {
-    if (r + 1 < R) fetch_row((const char *)src + index[r + 1] * row_bytes, row_bytes);
-    memcpy((char *)dst + r * row_bytes, (const char *)src + index[r] * row_bytes,
-           row_bytes);
+static void gather_list(const coh_gather *g, const uint32_t *index, char *dst) {
+  const char *src = g->src;
+  for (size_t r = 0; r < g->R; r++, dst += g->row_bytes) {
+    if (r + 1 < g->R) fetch_row(src + index[r + 1] * g->row_bytes, g->row_bytes);
+    memcpy(dst, src + index[r] * g->row_bytes, g->row_bytes);
   }
+}
+
+static int cpu_gather(coh_device *dev, const coh_gather *g, coh_error *err) {
+  (void)dev, (void)err;
+  size_t at = g->at ? *g->at : 0;
+  for (size_t s = 0; s < g->S; s++) {
+    size_t list = g->list ? g->list[s] : s;
+    gather_list(g, g->index + list * g->stride + at,
+                (char *)g->dst + s * g->R * g->row_bytes);
+  }
+  return COH_OK;
+}
+
+static int cpu_advance(coh_device *dev, size_t row_bytes, const void *table,
+                       uint32_t *cursor, void *now, coh_error *err) {
+  (void)dev, (void)err;
+  memcpy(now, (const char *)table + *cursor * row_bytes, row_bytes);
+  ++*cursor;
   return COH_OK;
 }
 
@@ -189,50 +205,54 @@ static int cpu_outer(coh_device *dev, size_t B, size_t I, size_t O, const void *
   return COH_OK;
 }
 
-static int cpu_mse(coh_device *dev, size_t N, size_t B, size_t O, const void *out,
-                   const void *y, double scale, void *dout, double *loss,
-                   coh_error *err) {
-  if (O == 0) return coh_fail(err, COH_EBUG, "mse: no outputs");
-  unsigned mode = arithmetic_begin();
-  for (size_t n = 0; n < N; n++)
-    loss[n] += cpu_of(dev)->kernels->mse(B, O, member(dev, out, n, B * O), y, scale,
-                                         member(dev, dout, n, B * O));
-  arithmetic_end(mode);
+/* Labels of `lists` members, `stride` apart. */
+static int check_labels(size_t lists, size_t stride, size_t B, size_t O,
+                        const int32_t *labels, coh_error *err) {
+  for (size_t n = 0; n < lists; n++, labels += stride)
+    for (size_t b = 0; b < B; b++)
+      if (labels[b] < 0 || (size_t)labels[b] >= O)
+        return coh_fail(err, COH_EDATA,
+                        "label %d in row %zu of a batch: %zu classes, from 0",
+                        (int)labels[b], b, O);
   return COH_OK;
 }
 
-static int check_labels(size_t B, size_t O, const int32_t *labels, coh_error *err) {
-  for (size_t b = 0; b < B; b++)
-    if (labels[b] < 0 || (size_t)labels[b] >= O)
-      return coh_fail(err, COH_EDATA,
-                      "label %d in row %zu of a batch: %zu classes, from 0",
-                      (int)labels[b], b, O);
-  return COH_OK;
+/* Checks targets and makes room for what a cross-entropy needs. */
+static int prepare_loss(coh_device *dev, size_t N, size_t B, size_t O, const void *y,
+                        const int32_t *labels, size_t stride, coh_error *err) {
+  if (O == 0 || !y == !labels)
+    return coh_fail(err, COH_EBUG, "loss: needs outputs, and either y or labels");
+  if (!labels) return COH_OK;
+  int rc = check_labels(stride ? N : 1, stride, B, O, labels, err);
+  size_t bytes = coh_cross_entropy_room(O) * coh_dtype_size(dev->dtype);
+  return rc ? rc : area_reserve(&cpu_of(dev)->scratch, bytes, err);
 }
 
-static int cpu_cross_entropy(coh_device *dev, size_t N, size_t B, size_t O,
-                             const void *out, const int32_t *labels, double scale,
-                             void *dout, double *loss, double *correct, coh_error *err) {
+static int cpu_loss(coh_device *dev, const coh_loss_args *a, coh_error *err) {
   cpu *c = cpu_of(dev);
-  int rc = check_labels(B, O, labels, err);
-  if (rc) return rc;
-  rc = area_reserve(&c->scratch, coh_cross_entropy_room(O) * coh_dtype_size(dev->dtype),
-                    err);
+  int rc = prepare_loss(dev, a->N, a->B, a->O, a->y, a->labels, a->stride_t, err);
   if (rc) return rc;
   unsigned mode = arithmetic_begin();
-  for (size_t n = 0; n < N; n++) {
+  for (size_t n = 0; n < a->N; n++) {
+    void *out = member(dev, a->out, n, a->B * a->O);
+    void *dout = member(dev, a->dout, n, a->B * a->O);
+    if (a->y) {
+      a->loss[n] += c->kernels->mse(a->B, a->O, out, member(dev, a->y, n, a->stride_t),
+                                    a->scale, dout);
+      continue;
+    }
     double right;
-    loss[n] +=
-        c->kernels->cross_entropy(B, O, member(dev, out, n, B * O), labels, scale,
-                                  member(dev, dout, n, B * O), &right, c->scratch.memory);
-    if (correct) correct[n] += right;
+    a->loss[n] += c->kernels->cross_entropy(a->B, a->O, out, a->labels + n * a->stride_t,
+                                            a->scale, dout, &right, c->scratch.memory);
+    if (a->correct) a->correct[n] += right;
   }
   arithmetic_end(mode);
   return COH_OK;
 }
 
 static int cpu_step(coh_device *dev, const coh_step_args *a, coh_error *err) {
-  if (a->t == 0) return coh_fail(err, COH_EBUG, "step: t counts from 1");
+  if (!a->pace || !a->lr || !a->wd)
+    return coh_fail(err, COH_EBUG, "step: no pace, no learning rates or no decay");
   if (a->kind == COH_ADAM ? !a->m || !a->v : (a->mu != 0) != (a->m != NULL))
     return coh_fail(err, COH_EBUG, "step: moment buffers do not fit the optimiser");
   unsigned mode = arithmetic_begin();
@@ -247,8 +267,7 @@ static int cpu_small(coh_device *dev, const coh_small *s, coh_error *err) {
     return coh_fail(err, COH_EBUG, "small: %zu layers", s->L);
   int rc;
   size_t size = coh_dtype_size(dev->dtype), O = s->layer[s->L - 1].out;
-  if (s->labels) COH_TRY(check_labels(s->B, O, s->labels, err));
-  COH_TRY(area_reserve(&c->scratch, coh_cross_entropy_room(O) * size, err));
+  COH_TRY(prepare_loss(dev, s->N, s->B, O, s->y, s->labels, s->stride_t, err));
   COH_TRY(area_reserve(&c->small, c->kernels->small_room(s) * size, err));
   unsigned mode = arithmetic_begin();
   c->kernels->small(s, c->small.memory, c->scratch.memory);
@@ -265,14 +284,14 @@ static const coh_device_ops cpu_ops = {.name = "cpu",
                                        .zero = cpu_zero,
                                        .sync = cpu_sync,
                                        .gather = cpu_gather,
+                                       .advance = cpu_advance,
                                        .compact = cpu_compact,
                                        .gemm = cpu_gemm,
                                        .bias_act = cpu_bias_act,
                                        .act_grad = cpu_act_grad,
                                        .bias_grad = cpu_bias_grad,
                                        .outer = cpu_outer,
-                                       .mse = cpu_mse,
-                                       .cross_entropy = cpu_cross_entropy,
+                                       .loss = cpu_loss,
                                        .step = cpu_step,
                                        .small = cpu_small};
 

@@ -1,4 +1,5 @@
-/* device.c - opens a back end, and the plain reference of the activations. The back ends
+/* device.c - opens a back end; what all back ends have in common: the pace of
+ * a step, and the plain reference of the activations. The back ends
  * themselves: cpu.c. */
 #include "device/cpu.h"
 
@@ -21,6 +22,14 @@ void coh_device_close(coh_device *dev) {
 
 const char *coh_device_text(const coh_device *dev) {
   return coh_cpu_text(dev);
+}
+
+coh_pace coh_pace_of(coh_optimizer kind, double beta1, double beta2, uint64_t t) {
+  coh_pace pace = {.correction = 1, .inv_root = 1, .first = t == 1};
+  if (kind != COH_ADAM) return pace;
+  pace.correction = 1 - pow(beta1, (double)t);
+  pace.inv_root = 1 / sqrt(1 - pow(beta2, (double)t));
+  return pace;
 }
 
 /* ---- activations in the plainest form -------------------------------------------- */

@@ -275,32 +275,25 @@ COH_FN COH_REAL COH_EL(act)(coh_act kind, COH_REAL x, COH_REAL *slope) {
 typedef struct COH_EL(rule) {
   COH_REAL lr, wd, mu;                            /* lr: for Adam lr / (1 - b1^t) */
   COH_REAL b1, one_b1, b2, one_b2, inv_root, eps; /* Adam; 1 / sqrt(1 - b2^t) */
-  double correction;                              /* 1 - b1^t */
   bool first, nesterov;
 } COH_EL(rule);
 
-/* All but what differs between members. */
-static inline COH_EL(rule) COH_EL(rule_make)(const coh_step_args *a) {
-  double t = (double)a->t;
-  COH_EL(rule) s = {0};
-  s.correction = a->kind == COH_ADAM ? 1 - pow(a->beta1, t) : 1;
+/* Reads lr and wd where they lie: on the device. */
+COH_FN COH_EL(rule)
+    COH_EL(rule_of)(const coh_step_args *a, const coh_pace *pace, size_t member) {
+  COH_EL(rule) s;
+  s.lr = (COH_REAL)(a->lr[member] / pace->correction);
+  s.wd = (COH_REAL)a->wd[member];
   s.mu = (COH_REAL)a->mu;
   s.b1 = (COH_REAL)a->beta1;
   s.one_b1 = (COH_REAL)(1 - a->beta1);
   s.b2 = (COH_REAL)a->beta2;
   s.one_b2 = (COH_REAL)(1 - a->beta2);
-  s.inv_root = (COH_REAL)(1 / sqrt(1 - pow(a->beta2, t)));
+  s.inv_root = (COH_REAL)pace->inv_root;
   s.eps = (COH_REAL)a->eps;
-  s.first = a->t == 1;
+  s.first = pace->first != 0;
   s.nesterov = a->nesterov;
   return s;
-}
-
-/* And that, from the host's arrays. */
-static inline void COH_EL(rule_of)(COH_EL(rule) * s, const coh_step_args *a,
-                                   size_t member) {
-  s->lr = (COH_REAL)(a->lr[member] / s->correction);
-  s->wd = (COH_REAL)a->wd[member];
 }
 
 /* Each returns the new w. */

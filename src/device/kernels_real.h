@@ -209,13 +209,13 @@ static double K(cross_entropy)(size_t B, size_t O, const void *out, const int32_
   return loss;
 }
 
-static void K(step_member)(const coh_step_args *a, size_t member, EL(rule) rule) {
+static void K(step_member)(const coh_step_args *a, size_t member) {
+  const EL(rule) rule = EL(rule_of)(a, a->pace, member);
   size_t offset = member * a->P;
   REAL *restrict w = (REAL *)a->w + offset;
   const REAL *restrict g = (const REAL *)a->g + offset;
   REAL *restrict m = a->m ? (REAL *)a->m + offset : NULL;
   REAL *restrict v = a->v ? (REAL *)a->v + offset : NULL;
-  EL(rule_of)(&rule, a, member);
   if (a->kind == COH_ADAM) {
 #pragma omp simd
     for (size_t i = 0; i < a->P; i++) w[i] = EL(adam)(&rule, w[i], g[i], &m[i], &v[i]);
@@ -229,6 +229,5 @@ static void K(step_member)(const coh_step_args *a, size_t member, EL(rule) rule)
 }
 
 static void K(step)(const coh_step_args *a) {
-  const EL(rule) rule = EL(rule_make)(a);
-  for (size_t n = 0; n < a->N; n++) K(step_member)(a, n, rule);
+  for (size_t n = 0; n < a->N; n++) K(step_member)(a, n);
 }

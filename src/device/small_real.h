@@ -215,17 +215,19 @@ static void K(small_forward)(const K(small_net) * net, const REAL *params) {
   }
 }
 
-/* Loss of the block's rows from first on; its gradient into the last dz. */
-static double K(small_loss)(const K(small_net) * net, size_t first, void *scratch) {
+/* Loss of member n's rows of the block, from first on; its gradient into the last dz. */
+static double K(small_loss)(const K(small_net) * net, size_t n, size_t first,
+                            void *scratch) {
   const coh_small *s = net->s;
   size_t O = s->layer[s->L - 1].out, rows = net->rows, ld = net->ld;
   REAL *out = net->out[s->L - 1], *dz = net->dz[s->L - 1];
-  const REAL *y = (const REAL *)s->y + first * O;
+  const REAL *y = s->y ? (const REAL *)s->y + n * s->stride_t + first * O : NULL;
+  const int32_t *labels = s->labels ? s->labels + n * s->stride_t + first : NULL;
   REAL *flat = O > 1 ? net->flat : out, *dflat = net->dflat;
   if (O > 1) K(to_rows)(rows, O, ld, out, flat);
-  double loss = s->labels ? K(cross_entropy)(rows, O, flat, s->labels + first, s->scale,
-                                             dflat, NULL, scratch)
-                          : K(mse)(rows, O, flat, y, s->scale, dflat);
+  double loss =
+      labels ? K(cross_entropy)(rows, O, flat, labels, s->scale, dflat, NULL, scratch)
+             : K(mse)(rows, O, flat, y, s->scale, dflat);
   K(to_features)(rows, O, ld, dflat, dz);
   return loss;
 }
@@ -241,11 +243,10 @@ static void K(small_backward)(K(small_net) * net, const REAL *params, REAL *grad
   }
 }
 
-/* Lays the arrays of a block out and fills what members share: the input, the ones. */
-static void K(small_layout)(K(small_net) * net, size_t first, REAL *at) {
+/* Lays the arrays of a block out and fills in the ones. */
+static void K(small_layout)(K(small_net) * net, REAL *at) {
   const coh_small *s = net->s;
-  size_t ld = net->ld, I = s->layer[0].in, O = s->layer[s->L - 1].out;
-  K(to_features)(net->rows, I, ld, (const REAL *)s->x + first * I, at);
+  size_t ld = net->ld, O = s->layer[s->L - 1].out;
   for (size_t l = 0; l < s->L; l++) {
     net->in[l] = at;
     at += s->layer[l].in * ld;
@@ -256,6 +257,14 @@ static void K(small_layout)(K(small_net) * net, size_t first, REAL *at) {
   }
   net->flat = at + O * ld;
   net->dflat = net->flat + O * ld;
+}
+
+/* Member n's rows of the block, from first on. */
+static void K(small_input)(const K(small_net) * net, size_t n, size_t first) {
+  const coh_small *s = net->s;
+  size_t I = s->layer[0].in;
+  const REAL *x = (const REAL *)s->x + n * s->stride_x + first * I;
+  K(to_features)(net->rows, I, net->ld, x, net->in[0]);
 }
 
 /* Elements of these arrays. */
@@ -270,11 +279,12 @@ static void K(small)(const coh_small *s, void *arrays, void *scratch) {
   for (size_t first = 0; first < s->B; first += K(SMALL_BLOCK), net.blocks++) {
     net.rows = s->B - first < K(SMALL_BLOCK) ? s->B - first : K(SMALL_BLOCK);
     net.ld = (net.rows + K(LANES) - 1) / K(LANES) * K(LANES);
-    K(small_layout)(&net, first, arrays);
+    K(small_layout)(&net, arrays);
     for (size_t n = 0; n < s->N; n++) {
       const REAL *params = (const REAL *)s->params + n * s->P;
+      if (n == 0 || s->stride_x > 0) K(small_input)(&net, n, first);
       K(small_forward)(&net, params);
-      s->loss[n] += K(small_loss)(&net, first, scratch);
+      s->loss[n] += K(small_loss)(&net, n, first, scratch);
       K(small_backward)(&net, params, (REAL *)s->grads + n * s->P);
     }
   }

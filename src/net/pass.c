@@ -267,8 +267,8 @@ bool coh_plan_is_small(const coh_plan *p, const coh_device *dev) {
   return true;
 }
 
-static int small_gradients(coh_ensemble *e, size_t B, const void *x, const coh_target *t,
-                           coh_error *err) {
+static int small_gradients(coh_ensemble *e, size_t B, const void *x, size_t stride_x,
+                           const coh_target *t, coh_error *err) {
   coh_small s = {.L = e->plan.L,
                  .N = e->N,
                  .B = B,
@@ -276,6 +276,8 @@ static int small_gradients(coh_ensemble *e, size_t B, const void *x, const coh_t
                  .x = x,
                  .y = t->y,
                  .labels = t->labels,
+                 .stride_x = stride_x,
+                 .stride_t = t->stride_t,
                  .scale = t->scale,
                  .params = e->params,
                  .grads = e->grads,
@@ -288,19 +290,24 @@ static int small_gradients(coh_ensemble *e, size_t B, const void *x, const coh_t
 }
 
 int coh_gradients(coh_ensemble *e, coh_workspace *w, size_t B, const void *x,
-                  const coh_target *t, coh_error *err) {
-  if (coh_plan_is_small(&e->plan, e->dev)) return small_gradients(e, B, x, t, err);
+                  size_t stride_x, const coh_target *t, coh_error *err) {
+  if (coh_plan_is_small(&e->plan, e->dev))
+    return small_gradients(e, B, x, stride_x, t, err);
   int rc;
-  const coh_device_ops *ops = e->dev->ops;
-  size_t O = e->plan.n_out;
   void *out, *dout = coh_workspace_dout(w);
-  COH_TRY(coh_forward(e, w, B, x, 0, true, &out, err));
-  if (t->y)
-    COH_TRY(ops->mse(e->dev, e->N, B, O, out, t->y, t->scale, dout, t->loss, err));
-  else
-    COH_TRY(ops->cross_entropy(e->dev, e->N, B, O, out, t->labels, t->scale, dout,
-                               t->loss, NULL, err));
-  COH_TRY(coh_backward(e, w, B, x, 0, dout, err));
+  COH_TRY(coh_forward(e, w, B, x, stride_x, true, &out, err));
+  const coh_loss_args loss = {.N = e->N,
+                              .B = B,
+                              .O = e->plan.n_out,
+                              .out = out,
+                              .y = t->y,
+                              .labels = t->labels,
+                              .stride_t = t->stride_t,
+                              .scale = t->scale,
+                              .dout = dout,
+                              .loss = t->loss};
+  COH_TRY(e->dev->ops->loss(e->dev, &loss, err));
+  COH_TRY(coh_backward(e, w, B, x, stride_x, dout, err));
 cleanup:
   return rc;
 }

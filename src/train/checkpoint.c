@@ -95,6 +95,7 @@ int coh_trainer_take(coh_trainer *to, coh_trainer *from, coh_error *err) {
   to->step = from->step;
   to->spent = from->spent;
   to->started = from->started;
+  coh_trainer_changed(to);
 cleanup:
   free(had);
   free(has);
@@ -117,6 +118,7 @@ int coh_trainer_adopt(coh_trainer *t, const void *params, coh_error *err) {
     bad[i] = !is_finite(t, (const char *)params + i * row);
   COH_TRY(coh_grid_allgather_rows(t->grid, t->N, sizeof *bad, bad, t->host_loss, err));
   t->step = t->spec.end;
+  coh_trainer_changed(t);
   for (size_t n = 0; n < t->N; n++) {
     t->member[n].state = t->host_loss[n] > 0 ? COH_MEMBER_FAILED : COH_MEMBER_DONE;
     t->member[n].step = t->step;
@@ -278,6 +280,7 @@ int coh_trainer_restore(coh_trainer *t, coh_archive *a, bool further, coh_error 
   COH_TRY(restore_members(t, a, further, err));
   COH_TRY(restore_rows(t, a, err));
   COH_TRY(restore_sums(t, a, err));
+  coh_trainer_changed(t);
   COH_TRY(coh_trainer_shrink(t, err));
 cleanup:
   return rc;

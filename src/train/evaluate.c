@@ -63,20 +63,24 @@ cleanup:
 static int evaluate_group(coh_trainer *t, evaluation *e, size_t first, size_t count,
                           size_t at, size_t rows, coh_error *err) {
   int rc;
-  const coh_device_ops *ops = t->dev->ops;
   size_t size = coh_dtype_size(t->dev->dtype), O = t->plan.n_out;
   const char *x = (const char *)e->data.x + at * t->plan.d_in * size;
+  bool mse = t->spec.loss == COH_MSE;
   void *out;
   coh_ensemble group = *e->ens;
   group.N = group.capacity = count;
   group.params = (char *)e->ens->params + first * t->plan.P * size;
   COH_TRY(coh_forward(&group, e->work, rows, x, 0, false, &out, err));
-  if (t->spec.loss == COH_MSE)
-    COH_TRY(ops->mse(t->dev, count, rows, O, out, (char *)e->data.y + at * O * size, 1,
-                     NULL, e->loss + first, err));
-  else
-    COH_TRY(ops->cross_entropy(t->dev, count, rows, O, out, e->data.labels + at, 1, NULL,
-                               e->loss + first, e->correct + first, err));
+  const coh_loss_args loss = {.N = count,
+                              .B = rows,
+                              .O = O,
+                              .out = out,
+                              .y = mse ? (char *)e->data.y + at * O * size : NULL,
+                              .labels = mse ? NULL : e->data.labels + at,
+                              .scale = 1,
+                              .loss = e->loss + first,
+                              .correct = e->correct + first};
+  COH_TRY(t->dev->ops->loss(t->dev, &loss, err));
 cleanup:
   return rc;
 }

@@ -17,7 +17,8 @@ typedef struct coh_objective {
   coh_workspace *work; /* [group, chunk] */
   void *sum;           /* device [count, P]: gradients summed over chunks */
   double *loss;        /* device [count] */
-  double *rate, *zero; /* host [group]: -1 and 0, to add by the optimiser's kernel */
+  double *rate, *zero; /* device [group]: -1 and 0, to add by the optimiser's kernel */
+  coh_pace *pace;      /* device: of a first step */
 } coh_objective;
 
 int coh_objective_create(coh_trainer *, coh_objective *, coh_error *);

@@ -25,6 +25,24 @@ static size_t group_of(const coh_trainer *t, size_t chunk) {
   return fits < t->count ? fits : t->count;
 }
 
+/* What adding by the optimiser's kernel takes. */
+static int create_rates(coh_device *dev, coh_objective *o, coh_error *err) {
+  int rc;
+  double *rate = NULL;
+  size_t bytes = o->group * sizeof *rate;
+  coh_pace pace = coh_pace_of(COH_SGD, 0, 0, 1);
+  COH_TRY(coh_alloc(&rate, o->group, sizeof *rate, err));
+  for (size_t i = 0; i < o->group; i++) rate[i] = -1;
+  COH_TRY(dev->ops->alloc(dev, bytes, (void **)&o->rate, err));
+  COH_TRY(dev->ops->alloc(dev, bytes, (void **)&o->zero, err));
+  COH_TRY(dev->ops->alloc(dev, sizeof pace, (void **)&o->pace, err));
+  COH_TRY(dev->ops->upload(dev, o->rate, rate, bytes, err));
+  COH_TRY(dev->ops->upload(dev, o->pace, &pace, sizeof pace, err));
+cleanup:
+  free(rate);
+  return rc;
+}
+
 int coh_objective_create(coh_trainer *t, coh_objective *o, coh_error *err) {
   int rc;
   coh_device *dev = t->dev;
@@ -37,21 +55,21 @@ int coh_objective_create(coh_trainer *t, coh_objective *o, coh_error *err) {
     COH_TRY(coh_workspace_create(&t->plan, dev, o->group, o->chunk, true, &o->work, err));
   COH_TRY(dev->ops->alloc(dev, bytes, &o->sum, err));
   COH_TRY(dev->ops->alloc(dev, t->count * sizeof(double), (void **)&o->loss, err));
-  COH_TRY(coh_alloc(&o->rate, o->group, sizeof *o->rate, err));
-  COH_TRY(coh_alloc(&o->zero, o->group, sizeof *o->zero, err));
-  for (size_t i = 0; i < o->group; i++) o->rate[i] = -1;
+  COH_TRY(create_rates(dev, o, err));
 cleanup:
   return rc;
 }
 
 void coh_objective_destroy(coh_objective *o) {
   if (!o->t) return;
+  coh_device *dev = o->t->dev;
   coh_workspace_destroy(o->work);
   coh_ensemble_destroy(o->ens);
-  o->t->dev->ops->free(o->t->dev, o->sum);
-  o->t->dev->ops->free(o->t->dev, o->loss);
-  free(o->rate);
-  free(o->zero);
+  dev->ops->free(dev, o->sum);
+  dev->ops->free(dev, o->loss);
+  dev->ops->free(dev, o->rate);
+  dev->ops->free(dev, o->zero);
+  dev->ops->free(dev, o->pace);
   *o = (coh_objective){0};
 }
 
@@ -59,9 +77,9 @@ void coh_objective_destroy(coh_objective *o) {
 static int add_gradients(const coh_objective *o, const coh_ensemble *group, void *sum,
                          coh_error *err) {
   coh_step_args a = {.kind = COH_SGD,
-                     .t = 1,
                      .N = group->N,
                      .P = group->plan.P,
+                     .pace = o->pace,
                      .lr = o->rate,
                      .wd = o->zero,
                      .w = sum,
@@ -85,7 +103,7 @@ static int pass(coh_objective *o, size_t first, size_t members, size_t at, size_
   group.N = members;
   group.params = (double *)o->ens->params + first * P;
   group.grads = (double *)o->ens->grads + first * P;
-  COH_TRY(coh_gradients(&group, o->work, rows, x, &target, err));
+  COH_TRY(coh_gradients(&group, o->work, rows, x, 0, &target, err));
   COH_TRY(add_gradients(o, &group, (double *)o->sum + first * P, err));
 cleanup:
   return rc;

@@ -44,24 +44,16 @@ static uint64_t order_seed(const coh_trainer *t, size_t place) {
   return coh_member_run(t, t->first + place)->spec.order_seed;
 }
 
-/* Streams of the block and room for their permutations. */
+/* Streams of the block and their batches. */
 static int make_streams(coh_trainer *t, coh_error *err) {
-  int rc = COH_OK;
-  const coh_device_ops *ops = t->dev->ops;
-  size_t n = t->train.host->n, bytes;
+  coh_trainer_changed(t);
   if (t->count == 0) return COH_OK;
   t->streams = 1;
   for (size_t i = 0; i < t->count; i++) {
     if (i > 0 && order_seed(t, i) != order_seed(t, i - 1)) t->streams++;
     t->stream[i] = (uint32_t)(t->streams - 1);
   }
-  ops->free(t->dev, t->batch.order);
-  t->batch.order = NULL;
-  bytes = t->streams * n * sizeof *t->batch.order;
-  COH_TRY(ops->alloc(t->dev, bytes, (void **)&t->batch.order, err));
-  t->order_epoch = UINT64_MAX;
-cleanup:
-  return rc;
+  return coh_batch_create(t, err);
 }
 
 int coh_trainer_runs(coh_trainer *t, size_t n, const coh_train_run *run, coh_error *err) {

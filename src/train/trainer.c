@@ -29,7 +29,7 @@ cleanup:
 }
 
 /* That of the largest arrays no size, in float64, wraps around: parameters of all members
- * (also as a checkpoint has them), their activations, the batch, the data. */
+ * (also as a checkpoint has them), their activations, batches and orders, the data. */
 static int check_memory(const coh_trainer *t, coh_error *err) {
   int rc;
   size_t width = t->plan.d_in, bytes, n = t->train.host->n, size = sizeof(double);
@@ -37,6 +37,7 @@ static int check_memory(const coh_trainer *t, coh_error *err) {
   for (size_t l = 0; l < t->plan.L; l++) width += 3 * t->plan.layer[l].out;
   COH_TRY(coh_product(&bytes, err, t->N, t->plan.P, size));
   COH_TRY(coh_product(&bytes, err, t->N, batch, width, size));
+  COH_TRY(coh_product(&bytes, err, t->N, n, sizeof(uint32_t)));
   COH_TRY(coh_product(&bytes, err, n, t->plan.d_in, size));
   COH_TRY(coh_product(&bytes, err, n, t->plan.n_out, size));
   return COH_OK;
@@ -44,7 +45,8 @@ cleanup:
   return coh_explain(err, "%zu networks of %zu parameters", t->N, t->plan.P);
 }
 
-/* Device arrays of the optimiser and of the batch; only on ranks that hold members. */
+/* Device arrays of the optimiser and of the steps' numbers, host arrays of the block;
+ * only on ranks that hold members. */
 static int create_arrays(coh_trainer *t, coh_error *err) {
   int rc;
   coh_device *dev = t->dev;
@@ -54,15 +56,10 @@ static int create_arrays(coh_trainer *t, coh_error *err) {
   if (t->spec.optimizer == COH_ADAM) COH_TRY(ops->alloc(dev, bytes, &t->v, err));
   COH_TRY(ops->alloc(dev, t->count * sizeof(double), (void **)&t->loss_sum, err));
   COH_TRY(ops->alloc(dev, t->count * sizeof(double), (void **)&t->loss_last, err));
-  size_t n = t->train.host->n;
-  COH_TRY(ops->alloc(dev, t->rows * t->plan.d_in * size, &t->batch.x, err));
-  COH_TRY(ops->alloc(dev, t->rows * t->plan.n_out * size, &t->batch.y, err));
-  COH_TRY(ops->alloc(dev, t->rows * sizeof(int32_t), (void **)&t->batch.labels, err));
-  COH_TRY(coh_alloc(&t->perm, n, sizeof *t->perm, err));
+  COH_TRY(coh_stretch_create(t, err));
+  COH_TRY(coh_alloc(&t->perm, t->train.host->n, sizeof *t->perm, err));
   COH_TRY(coh_alloc(&t->slot, t->count, sizeof *t->slot, err));
   COH_TRY(coh_alloc(&t->stream, t->count, sizeof *t->stream, err));
-  COH_TRY(coh_alloc(&t->step_lr, t->count, sizeof *t->step_lr, err));
-  COH_TRY(coh_alloc(&t->step_wd, t->count, sizeof *t->step_wd, err));
   for (size_t i = 0; i < t->count; i++) t->slot[i] = (uint32_t)i;
 cleanup:
   return rc;
@@ -71,6 +68,7 @@ cleanup:
 /* Small networks: as many as leave gradients in the cache for the update, with what that
  * reads and writes. */
 static size_t small_group(const coh_trainer *t) {
+  if (t->dev->cache_bytes == 0) return t->count;
   size_t fit = t->dev->cache_bytes / (4 * t->plan.P * coh_dtype_size(t->dev->dtype));
   return fit < 1 ? 1 : fit < t->count ? fit : t->count;
 }
@@ -130,7 +128,6 @@ int coh_trainer_create(const coh_grid *grid, coh_device *dev, const coh_plan *pl
   t->N = N;
   t->plan = *plan;
   t->test = test;
-  t->order_epoch = UINT64_MAX;
   t->epoch_length = coh_epoch_length(train->n, spec->batch);
   t->train.host = train;
   coh_grid_block(grid, N, grid->student, &t->first, &t->count);
@@ -162,10 +159,9 @@ void coh_trainer_destroy(coh_trainer *t) {
   ops->free(t->dev, t->v);
   ops->free(t->dev, t->loss_sum);
   ops->free(t->dev, t->loss_last);
-  ops->free(t->dev, t->batch.order);
-  ops->free(t->dev, t->batch.x);
-  ops->free(t->dev, t->batch.y);
-  ops->free(t->dev, t->batch.labels);
+  coh_records_drop(t);
+  coh_stretch_destroy(t);
+  coh_batch_destroy(t);
   free(t->gone.params);
   free(t->gone.m);
   free(t->gone.v);
@@ -174,8 +170,6 @@ void coh_trainer_destroy(coh_trainer *t) {
   free(t->stream);
   free(t->run_of);
   free(t->run);
-  free(t->step_lr);
-  free(t->step_wd);
   free(t->member);
   free(t->host_loss);
   free(t);
@@ -221,6 +215,11 @@ cleanup:
   return rc;
 }
 
+void coh_trainer_changed(coh_trainer *t) {
+  coh_stretch_forget(t);
+  coh_records_drop(t);
+}
+
 int coh_trainer_shrink(coh_trainer *t, coh_error *err) {
   int rc = COH_OK;
   uint32_t *keep = NULL;
@@ -238,6 +237,7 @@ int coh_trainer_shrink(coh_trainer *t, coh_error *err) {
   COH_TRY(compact(t, count, keep, sizeof(double), t->loss_sum, err));
   COH_TRY(compact(t, count, keep, sizeof(double), t->loss_last, err));
   for (size_t i = 0; i < count; i++) t->slot[i] = t->slot[keep[i]];
+  coh_trainer_changed(t);
 cleanup:
   free(keep);
   return rc;

@@ -176,8 +176,8 @@ static void test_gather_of_uneven_and_empty_parts(void) {
       for (size_t i = 0; i < n; i++) mine[i] = pattern(mpi_rank, i);
       for (int root = 0; root < mpi_size; root++) {
         memset(all, 0, sizeof all);
-        OK(coh_gather(MPI_COMM_WORLD, n ? mine : NULL, n, mpi_rank == root ? all : NULL,
-                      root, &err));
+        OK(coh_gather_to(MPI_COMM_WORLD, n ? mine : NULL, n,
+                         mpi_rank == root ? all : NULL, root, &err));
         if (mpi_rank == root) check_all(all, shift);
       }
       memset(all, 0, sizeof all);
@@ -286,6 +286,8 @@ static void check_sum(const coh_grid *grid, coh_device *device, coh_dtype type,
   double data[300], want[300];
   size_t bytes = n * coh_dtype_size(type);
   OK(coh_reducer_create(grid, device, &reducer, &err));
+  assert_int_equal(coh_reducer_records(reducer),
+                   grid->n_replica == 1 || grid->student < 0);
   fill(type, mpi_rank, n, data);
   serial_sum(grid, type, n, want);
   bool fake = device->ops == &fake_ops;
