@@ -12,6 +12,13 @@ endif
 CUDA_HOME ?= /usr/local/cuda
 # CUDA=0 leaves the CUDA runtime out, CUDA=1 wants it; by itself: whether nvcc is there
 CUDA ?= $(if $(wildcard $(CUDA_HOME)/bin/nvcc),1,0)
+# FAKE_CUDA=1 runs the CUDA back end on the CPU (tests/fake_cuda); give it a BUILD of its own
+FAKE_CUDA ?= 0
+ifeq ($(FAKE_CUDA),1)
+override CUDA := 0
+endif
+NVCC       ?= $(CUDA_HOME)/bin/nvcc
+NVCC_ARCHS ?= 80 90 100
 
 WARN   := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -Wstrict-prototypes \
           -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
@@ -26,6 +33,13 @@ ifeq ($(CUDA),1)
 CPPFLAGS += -DCOH_CUDA -isystem $(CUDA_HOME)/include
 LDLIBS += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lpthread
 endif
+# kernels for each architecture, and as PTX of the last one for those to come
+NVCCFLAGS = -O3 -std=c++17 -DCOH_CUDA -Iinclude -Isrc -Xcompiler -Wall,-Wextra \
+  -Werror all-warnings \
+  $(foreach a,$(NVCC_ARCHS),--generate-code arch=compute_$(a),code=sm_$(a)) \
+  --generate-code arch=compute_$(lastword $(NVCC_ARCHS)),code=compute_$(lastword $(NVCC_ARCHS))
+CXX := g++
+CXXFLAGS = -std=c++17 -g $(OPT) -Wall -Wextra $(SAN) -Iinclude -Isrc
 GIT     := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 SRC  := $(sort $(wildcard src/*/*.c))
@@ -45,6 +59,20 @@ ISA_avx512  := -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-
 
 OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out src/device/kernels.c,$(SRC))) \
        $(foreach i,$(ISAS),$(BUILD)/src/device/kernels.$(i).o)
+ifneq ($(filter 1,$(CUDA) $(FAKE_CUDA)),)
+OBJ += $(patsubst %.cu,$(BUILD)/%.cu.o,$(wildcard src/device/*.cu))
+endif
+# the fake's objects are linked one by one: some are reached only through dlsym()
+ifeq ($(FAKE_CUDA),1)
+FAKEOBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/fake_cuda/*.cpp))
+FAKEFLAGS := -DCOH_CUDA -DCOH_FAKE_CUDA -Itests/fake_cuda/include
+CPPFLAGS += $(FAKEFLAGS)
+LDLIBS := $(FAKEOBJ) $(LDLIBS) -rdynamic -lstdc++ -ldl -lrt -lpthread
+FAKETEST := $(BUILD)/tests/fake_cuda/test_fake
+COHORT := $(BUILD)/bin/cohort
+else
+COHORT := bin/cohort
+endif
 JOBOBJ := $(patsubst %.c,$(BUILD)/%.o,$(JOBS))
 TESTBIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS) $(MPITESTS))
 
@@ -53,17 +81,17 @@ TESTBIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS) $(MPITESTS))
 .SUFFIXES:
 .SECONDARY:
 
-all: bin/cohort ## build bin/cohort
+all: $(COHORT) ## build bin/cohort
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-$(BUILD)/libcohort.a: $(OBJ)
+$(BUILD)/libcohort.a: $(OBJ) | $(FAKEOBJ)
 	@rm -f $@
-	$(call SAY,ar,$@)ar rcs $@ $^
+	$(call SAY,ar,$@)ar rcs $@ $(OBJ)
 
-bin/cohort: $(JOBOBJ) $(BUILD)/libcohort.a
-	@mkdir -p bin
+$(COHORT): $(JOBOBJ) $(BUILD)/libcohort.a $(FAKEOBJ)
+	@mkdir -p $(@D)
 	$(call SAY,ld,$@)$(CC) $(CFLAGS) -o $@ $(JOBOBJ) $(BUILD)/libcohort.a $(LDLIBS)
 
 # the two files that name the revision are compiled again when it changes
@@ -81,11 +109,31 @@ $(BUILD)/src/device/kernels.%.o: src/device/kernels.c
 	@mkdir -p $(@D)
 	$(call SAY,cc,$< for $*)$(CC) $(CPPFLAGS) $(CFLAGS) -O3 -fno-trapping-math $(ISA_$*) -DCOH_ISA=$* -MMD -MP -c -o $@ $<
 
-$(BUILD)/tests/%: tests/%.c $(BUILD)/libcohort.a
+ifeq ($(FAKE_CUDA),1)
+$(BUILD)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(call SAY,cc,$< for the fake)$(CXX) -x c++ $(CXXFLAGS) $(FAKEFLAGS) -D__CUDACC__ -include cuda_runtime.h \
+	  -MMD -MP -c -o $@ $<
+else
+$(BUILD)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(call SAY,nvcc,$<)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+endif
+
+$(BUILD)/tests/fake_cuda/%.o: tests/fake_cuda/%.cpp
+	@mkdir -p $(@D)
+	$(call SAY,c++,$<)$(CXX) $(CXXFLAGS) $(FAKEFLAGS) -MMD -MP -c -o $@ $<
+
+# the fake alone, without the library
+$(BUILD)/tests/fake_cuda/test_fake: tests/fake_cuda/test_fake.c $(BUILD)/tests/fake_cuda/selftest.cu.o $(FAKEOBJ)
+	$(call SAY,cc,$<)gcc $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $(filter %.c %.o,$^) \
+	  -rdynamic -lstdc++ -ldl -lrt -lpthread -lcmocka -lm
+
+$(BUILD)/tests/%: tests/%.c $(BUILD)/libcohort.a $(FAKEOBJ)
 	@mkdir -p $(@D)
 	$(call SAY,cc,$<)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcohort.a $(LDLIBS) -lcmocka
 
-tests-build: $(TESTBIN) bin/cohort
+tests-build: $(TESTBIN) $(FAKETEST) $(COHORT)
 
 $(BUILD)/bench/%: bench/%.c $(BUILD)/libcohort.a
 	@mkdir -p $(@D)
@@ -161,7 +209,8 @@ uninstall: ## remove what install put there
 	  $(DESTDIR)$(PREFIX)/include/cohort $(DESTDIR)$(PREFIX)/share/cohort
 
 format: ## clang-format all C files
-	clang-format -i include/cohort/*.h src/*/*.[ch] jobs/*.[ch] tests/*.[ch] tests/mpi/*.c
+	clang-format -i include/cohort/*.h src/*/*.[ch] jobs/*.[ch] tests/*.[ch] tests/mpi/*.c \
+	  $(wildcard src/device/*.cu) tests/fake_cuda/*.* tests/fake_cuda/include/*.h
 
 clean: ## remove what was built
 	rm -rf build bin

@@ -15,7 +15,7 @@
 #include <math.h>
 #include <string.h>
 
-#ifdef __CUDACC__
+#if defined(__CUDACC__) && !defined(COH_FAKE_CUDA)
 #define COH_FN     static __host__ __device__ __forceinline__
 #define COH_UNROLL _Pragma("unroll")
 #else
@@ -23,7 +23,8 @@
 #define COH_UNROLL _Pragma("GCC unroll 32")
 #endif
 
-#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA) ||          \
+    (defined(__CUDACC__) && defined(COH_FAKE_CUDA)) /* as on the GPU */
 #define COH_HAS_FMA 1
 #else
 #define COH_HAS_FMA 0
