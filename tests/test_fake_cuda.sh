@@ -10,4 +10,13 @@ if ! make FAKE_CUDA=1 BUILD="$build" -s "$build/tests/fake_cuda/test_fake"; then
   exit 1
 fi
 echo "ok fake CUDA: it builds"
+cuda=${CUDA_HOME:-/usr/local/cuda}
+if [ -e "$cuda/include/cublas_v2.h" ] && [ -e "$cuda/include/nccl.h" ]; then
+  if python3 tests/fake_cuda/signatures.py "$cuda"; then
+    echo "ok fake CUDA: its headers agree with the real ones"
+  else
+    echo "not ok fake CUDA: its headers agree with the real ones"
+    exit 1
+  fi
+fi
 exec timeout 120 "$build/tests/fake_cuda/test_fake"

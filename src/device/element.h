@@ -16,8 +16,12 @@
 #include <string.h>
 
 #if defined(__CUDACC__) && !defined(COH_FAKE_CUDA)
-#define COH_FN     static __host__ __device__ __forceinline__
+#define COH_FN static __host__ __device__ __forceinline__
+#ifdef __CUDA_ARCH__
 #define COH_UNROLL _Pragma("unroll")
+#else
+#define COH_UNROLL
+#endif
 #else
 #define COH_FN     static inline __attribute__((always_inline, unused))
 #define COH_UNROLL _Pragma("GCC unroll 32")

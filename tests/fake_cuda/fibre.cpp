@@ -57,7 +57,7 @@ struct Thread {
   bool predicate;
 };
 
-std::vector<Fibre *> idle;
+std::vector<Fibre *> &idle = *new std::vector<Fibre *>; /* kept to the end, not leaked */
 std::vector<Thread> threads;
 Thread *current;
 Fibre scheduler;

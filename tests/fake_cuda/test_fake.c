@@ -439,7 +439,8 @@ static void failures(void **state) {
   fake_cuda_reset();
 }
 
-/* One rank: sums, a broadcast, a ring of sends; `mode` 1: the last rank kills itself. */
+/* One rank: sums, a broadcast, a ring of sends; `mode` 1: the last rank kills itself; 2:
+ * all on one device; 3: all but rank 0 call nothing more. */
 enum { reduce_count = 40000 };
 static int rank_of_nccl(int rank, int n, ncclUniqueId id, int mode) {
   ncclComm_t c;
@@ -509,6 +510,11 @@ static void nccl_abort(void **state) {
   run_ranks(3, 1);
 }
 
+static void nccl_goes_on(void **state) {
+  (void)state;
+  run_ranks(3, 3);
+}
+
 static void nccl_same_device(void **state) {
   (void)state;
   run_ranks(2, 2);
@@ -521,7 +527,7 @@ int main(void) {
       TEST(atomics),    TEST(wrong_barriers),     TEST(lazy_streams),
       TEST(capture),    TEST(illegal_in_capture), TEST(memory_and_limits),
       TEST(products),   TEST(failures),           TEST(nccl_collectives),
-      TEST(nccl_abort), TEST(nccl_same_device),
+      TEST(nccl_abort), TEST(nccl_goes_on),       TEST(nccl_same_device),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
