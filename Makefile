@@ -3,6 +3,11 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 BUILD   ?= build
 CC      := mpicc
+# ALONE=1: only what trains, for machines without MPI, HDF5 and all else; see test-gpu
+ALONE   ?= 0
+ifeq ($(ALONE),1)
+CC      := gcc
+endif
 OPT     ?= -O2
 SAN     ?=
 # make V=1 shows whole commands
@@ -27,14 +32,24 @@ PKGS   := hdf5-openmpi scalapack-openmpi libb2 jansson zlib
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
 PKG_LIBS   = $(shell pkg-config --libs $(PKGS))
 CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE $(addprefix -isystem ,$(patsubst -I%,%,$(PKG_CFLAGS)))
+# headers of Random123 where no package brings them
+RANDOM123 ?=
+ifneq ($(RANDOM123),)
+CPPFLAGS += -isystem $(RANDOM123)
+NVCCFLAGS += -I$(RANDOM123)
+endif
 CFLAGS   = -std=c17 -g $(OPT) $(WARN) $(SAN) -fno-math-errno -ffp-contract=on -fopenmp-simd
 LDLIBS   = -liniparser $(PKG_LIBS) -lm
+ifeq ($(ALONE),1)
+CPPFLAGS := -Itests/gpu/alone $(filter-out -isystem $(PKG_CFLAGS),-Iinclude -Isrc -D_GNU_SOURCE) $(if $(RANDOM123),-isystem $(RANDOM123))
+LDLIBS   := -lm
+endif
 ifeq ($(CUDA),1)
-CPPFLAGS += -DCOH_CUDA -isystem $(CUDA_HOME)/include
-LDLIBS += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lpthread
+CPPFLAGS += -DCOH_CUDA -DCOH_CUDA_HOME='"$(CUDA_HOME)"' -isystem $(CUDA_HOME)/include
+LDLIBS += -L$(CUDA_HOME)/lib64 -lcudart_static -lstdc++ -ldl -lrt -lpthread
 endif
 # kernels for each architecture, and as PTX of the last one for those to come
-NVCCFLAGS = -O3 -std=c++17 -DCOH_CUDA -Iinclude -Isrc -Xcompiler -Wall,-Wextra \
+NVCCFLAGS += -O3 -std=c++17 -DCOH_CUDA -Iinclude -Isrc -Xcompiler -Wall,-Wextra \
   -Werror all-warnings \
   $(foreach a,$(NVCC_ARCHS),--generate-code arch=compute_$(a),code=sm_$(a)) \
   --generate-code arch=compute_$(lastword $(NVCC_ARCHS)),code=compute_$(lastword $(NVCC_ARCHS))
@@ -43,6 +58,10 @@ CXXFLAGS = -std=c++17 -g $(OPT) -Wall -Wextra $(SAN) -Iinclude -Isrc
 GIT     := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 SRC  := $(sort $(wildcard src/*/*.c))
+ifeq ($(ALONE),1)
+SRC  := $(sort $(filter-out src/base/hash.c,$(wildcard src/base/*.c)) src/data/order.c \
+  $(foreach r,device comm net train,$(wildcard src/$(r)/*.c)) tests/gpu/alone/archive.c)
+endif
 JOBS := $(sort $(wildcard jobs/*.c))
 TESTS := $(sort $(wildcard tests/test_*.c))
 MPITESTS := $(sort $(wildcard tests/mpi/test_*.c))
@@ -76,7 +95,7 @@ endif
 JOBOBJ := $(patsubst %.c,$(BUILD)/%.o,$(JOBS))
 TESTBIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS) $(MPITESTS))
 
-.PHONY: all help deps quickstart tests-build test check-long recovery bench bench-build install \
+.PHONY: test-gpu gpu-tests all help deps quickstart tests-build test check-long recovery bench bench-build install \
   uninstall clean format asan asan-run
 .SUFFIXES:
 .SECONDARY:
@@ -105,7 +124,7 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call SAY,cc,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/src/device/kernels.%.o: src/device/kernels.c
+$(ISAS:%=$(BUILD)/src/device/kernels.%.o): $(BUILD)/src/device/kernels.%.o: src/device/kernels.c
 	@mkdir -p $(@D)
 	$(call SAY,cc,$< for $*)$(CC) $(CPPFLAGS) $(CFLAGS) -O3 -fno-trapping-math $(ISA_$*) -DCOH_ISA=$* -MMD -MP -c -o $@ $<
 
@@ -132,6 +151,17 @@ $(BUILD)/tests/fake_cuda/test_fake: tests/fake_cuda/test_fake.c $(BUILD)/tests/f
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libcohort.a $(FAKEOBJ)
 	@mkdir -p $(@D)
 	$(call SAY,cc,$<)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcohort.a $(LDLIBS) -lcmocka
+
+GPUTESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/test_*.c))
+$(BUILD)/tests/gpu/%: tests/gpu/%.c $(BUILD)/libcohort.a $(FAKEOBJ)
+	@mkdir -p $(@D)
+	$(call SAY,cc,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcohort.a $(LDLIBS)
+
+test-gpu: ## test the GPU here; needs gcc and CUDA only (RANDOM123=headers, NVCC_ARCHS=90)
+	$(MAKE) ALONE=1 BUILD=$(BUILD)/alone gpu-tests
+	tests/gpu/run.sh $(BUILD)/alone
+
+gpu-tests: $(GPUTESTS)
 
 tests-build: $(TESTBIN) $(FAKETEST) $(COHORT)
 

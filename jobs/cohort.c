@@ -157,6 +157,7 @@ static int run_job(job *j, const char *path, size_t n, const char **set,
   bool sweeps = false;
   COH_TRY(share_config(j, path, n, set, &sweep, &sweeps, err));
   COH_TRY(coh_grid_create(MPI_COMM_WORLD, j->cfg.ranks.replicas, &j->grid, err));
+  COH_TRY(job_find_gpu(j, err));
   j->sink = (coh_sink){print_remark, j};
   if (!sweeps && wish->asked && wish->n > 1) j->part_k = wish->k, j->part_n = wish->n;
   if (sweeps)

@@ -125,9 +125,7 @@ static int check_part(const job *j, size_t N, coh_error *err) {
 
 static int students_prepare(job *j, students *s, coh_error *err) {
   int rc;
-  const coh_config *cfg = &j->cfg;
-  COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind, job_precision(cfg), &s->dev,
-                          err));
+  COH_TRY(job_device(j, job_precision(&j->cfg), &s->dev, err));
   COH_TRY(teacher_get(j, &s->teacher, err));
   COH_TRY(teacher_query(j, &s->teacher, s->dev, &s->query, err));
   rc = students_plan(j, s, err);

@@ -8,6 +8,13 @@
 #include "cohort/store.h"
 #include "cohort/train.h"
 
+/* What GPUs the ranks of all nodes see. */
+typedef struct job_gpu {
+  int number;      /* this rank's; 0 where it sees none */
+  bool everywhere; /* every rank sees one */
+  bool told;       /* the user was told where the arithmetic is done */
+} job_gpu;
+
 /* One `cohort run`, the same on every rank. */
 typedef struct job {
   coh_config cfg;
@@ -21,12 +28,25 @@ typedef struct job {
   struct batch *batch;       /* sub-batch.h: the sub-batch it belongs to */
   const char *place;         /* folder of the run, which is its pack's */
   struct run_result *result; /* rank 0: where its row goes, instead of to runs.csv */
+  /* device.c */
+  job_gpu gpu;
+  coh_patience patience;
 } job;
+
+enum { JOB_STOPPED = 75 }; /* exit status: stopped early, "requeue me" */
 
 int job_train(job *, coh_error *);
 int job_extract(job *, coh_error *);
 /* `cohort show`: hashes, folder, then every parameter. Needs no MPI. */
 int job_describe(const job *, coh_text *out, coh_error *);
+
+/* Collective over j->grid, the grid of all ranks: before any other use of devices. */
+int job_find_gpu(job *, coh_error *);
+/* Opens the device that the configuration asks for, on every rank of the grid, and
+ * settles by what its data are summed over replicas. Collective. */
+int job_device(job *, coh_dtype, coh_device **out, coh_error *);
+/* Another device at the same place, on this rank alone. */
+int job_device_as(const job *, coh_dtype, coh_device **out, coh_error *);
 
 /* ---- progress.c
  * ------------------------------------------------------------------------- */

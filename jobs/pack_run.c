@@ -62,12 +62,13 @@ static void free_work(pack_work *w) {
 /* ---- results
  * --------------------------------------------------------------------------- */
 
-/* A message without "file:line: " in front: rows tell the same from wherever the sweep was
- * read. */
+/* A message without "file:line: " in front: rows tell the same from wherever the sweep
+ * was read. */
 static const char *without_place(const pack_work *w, const char *message) {
   const char *file = coh_sweep_base(w->b->sweep)->file, *end;
   size_t n = strlen(file);
-  if (strncmp(message, file, n) != 0 || !(end = strstr(message + n, ": "))) return message;
+  if (strncmp(message, file, n) != 0 || !(end = strstr(message + n, ": ")))
+    return message;
   return end + 2;
 }
 
@@ -152,6 +153,7 @@ static int train_pack(pack_work *w, coh_error *err) {
   if (!rc) rc = add_runs(w, &t, valid, err);
   COH_TRY(coh_agree(world, rc, err));
   if (t.n_run == 0) goto cleanup;
+  COH_TRY(job_device(&w->job, job_precision(&w->job.cfg), &t.dev, err));
   w->job.cfg.experiment.quiet |= w->b->job->grid.rank != 0;
   COH_TRY(
       training_train(&w->job, &t, w->title, w->folder, w->p->hash.hex, &trainer, err));
@@ -375,7 +377,8 @@ int pack_run(batch *b, const coh_grid *grid, pack *p, size_t number, bool *faile
              coh_error *err) {
   int rc;
   pack_work w = {.b = b, .p = p, .job = *b->job};
-  w.job.grid = *grid;
+  w.job.grid = *grid; /* its communicators are borrowed, its sums are the pack's own */
+  w.job.grid.nccl = NULL;
   w.job.batch = b;
   COH_TRY(open_work(&w, number, err));
   bool trains = b->job->cfg.experiment.job == COH_JOB_TRAIN;
@@ -384,6 +387,8 @@ int pack_run(batch *b, const coh_grid *grid, pack *p, size_t number, bool *faile
   COH_TRY(coh_agree(grid->world, rc, err));
   COH_TRY(share_states(&w, failed, err));
 cleanup:
+  b->job->gpu.told = w.job.gpu.told;
+  coh_grid_drop_sums(&w.job.grid);
   free_work(&w);
   return rc;
 }

@@ -363,7 +363,7 @@ static int descend_rounded(stage_run *r, coh_device *dev, coh_trainer **out,
   coh_device *own = NULL;
   coh_dataset train = {0}, test = {0};
   coh_trainer *narrow = NULL;
-  rc = coh_device_open((coh_device_kind)j->cfg.device.kind, dtype, &own, err);
+  rc = job_device_as(j, dtype, &own, err);
   if (!rc) rc = round_dataset(s->train, dtype, &train, err);
   if (!rc && s->test) rc = round_dataset(s->test, dtype, &test, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));

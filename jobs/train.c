@@ -54,7 +54,6 @@ int training_load(const job *j, training *t, coh_error *err) {
   const coh_config *cfg = &j->cfg;
   coh_dtype dtype = job_precision(cfg);
   char path[COH_PATH];
-  COH_TRY(coh_device_open((coh_device_kind)cfg->device.kind, dtype, &t->dev, err));
   COH_TRY(coh_config_path(cfg, cfg->dataset.file, path, sizeof path, err));
   rc = is_file(cfg) ? coh_pairs_load(path, dtype, &t->train, &t->test, err)
                     : load_images(cfg, dtype, t, err);
@@ -227,6 +226,7 @@ int run_train_job(job *j, const char *title, bool wait, char model[COH_PATH],
   if (!rc) rc = training_plan(j, &t, err);
   if (!rc) rc = training_add(&t, &j->cfg, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
+  COH_TRY(job_device(j, job_precision(&j->cfg), &t.dev, err));
   COH_TRY(run_open(j, inputs.data ? inputs.data : "", wait, &r, err));
   COH_TRY(coh_format(model, COH_PATH, err, "%s/model.h5", r.folder));
   COH_TRY(training_train(j, &t, title, r.folder, r.hash.hex, &trainer, err));

@@ -15,7 +15,7 @@
 /* A call kept: which one, and its arguments. */
 typedef struct rec_call {
   enum { REC_GATHER, REC_ADVANCE, REC_STEP, REC_SMALL } kind;
-  coh_gather gather;
+  coh_gather_args gather;
   struct {
     size_t bytes;
     const void *table;
@@ -47,7 +47,7 @@ static int rec_keep(rec_call r, coh_error *err) {
   return COH_OK;
 }
 
-static int rec_gather(coh_device *dev, const coh_gather *g, coh_error *err) {
+static int rec_gather(coh_device *dev, const coh_gather_args *g, coh_error *err) {
   if (!rec.open) return rec.cpu->gather(dev, g, err);
   return rec_keep((rec_call){.kind = REC_GATHER, .gather = *g}, err);
 }

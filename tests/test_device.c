@@ -840,7 +840,7 @@ static void memory_functions(coh_device *dev) {
   for (size_t i = 0; i < sizeof host; i++) assert_int_equal(a[i], 0);
   ok(ops->upload(dev, a, host, sizeof host, &err), &err);
   const uint32_t index[] = {8, 0, 0, 3};
-  const coh_gather rows = {
+  const coh_gather_args rows = {
       .S = 1, .R = 4, .row_bytes = BYTES, .src = a, .index = index, .dst = b};
   ok(ops->gather(dev, &rows, &err), &err);
   ok(ops->sync(dev, &err), &err);
@@ -875,7 +875,8 @@ static void gather_lists(coh_device *dev) {
   for (size_t i = 0; i < LISTS * STRIDE; i++) index[i] = (uint32_t)pick(0, N - 1);
   for (uint32_t R = 0; R <= STRIDE; R++)
     for (uint32_t at = 0; at + R <= STRIDE; at++) {
-      coh_gather g = {.S = S, .R = R, .row_bytes = BYTES, .src = src, .index = index};
+      coh_gather_args g = {
+          .S = S, .R = R, .row_bytes = BYTES, .src = src, .index = index};
       g.stride = STRIDE, g.list = list, g.at = &at, g.dst = dst;
       ok(dev->ops->gather(dev, &g, &err), &err);
       for (size_t i = 0; i < S * R; i++) {

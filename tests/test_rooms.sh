@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 order=(base config data device comm archive net train extract prune compress store plot)
 declare -A place room_of
 for i in "${!order[@]}"; do place[${order[$i]}]=$i; done
-room_of[rebuild]=extract room_of[sweep]=config # public headers that are not named after their room
+room_of[rebuild]=extract room_of[sweep]=config room_of[random]=base # public headers that are not named after their room
 
 failed=0
 complain() {

@@ -96,6 +96,12 @@ typedef enum coh_device_kind {
   COH_DEVICE_CPU,
   COH_DEVICE_CUDA
 } coh_device_kind;
+typedef enum coh_math { COH_MATH_FP32, COH_MATH_TF32, COH_MATH_BF16 } coh_math;
+typedef enum coh_collectives {
+  COH_COLLECTIVES_AUTO,
+  COH_COLLECTIVES_NCCL,
+  COH_COLLECTIVES_MPI
+} coh_collectives;
 
 typedef struct coh_config {
   char file[COH_CFG_TEXT]; /* where it was read from; relative paths inside are relative
@@ -185,9 +191,12 @@ typedef struct coh_config {
   } extraction;
   struct {
     int64_t replicas; /* ranks that share each student's batch */
+    int collectives;  /* coh_collectives: by what GPUs sum over replicas */
+    double timeout;   /* seconds that a rank waits for one that does not answer */
   } ranks;
   struct {
     int kind; /* coh_device_kind */
+    int math; /* coh_math: of a GPU's float32 products */
   } device;
   struct { /* for `cohort submit`; "" and 0 leave what the template says */
     char partition[COH_CFG_TEXT], account[COH_CFG_TEXT], qos[COH_CFG_TEXT];

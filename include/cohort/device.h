@@ -75,7 +75,7 @@ typedef struct coh_step_args {
 } coh_step_args;
 
 /* S lists of R rows each: dst[s, r, :] = src[index[list[s] * stride + at + r], :]. */
-typedef struct coh_gather {
+typedef struct coh_gather_args {
   size_t S, R, row_bytes;
   const void *src;
   const uint32_t *index; /* device */
@@ -83,7 +83,7 @@ typedef struct coh_gather {
   const uint32_t *list;  /* device [S]; NULL: list[s] = s */
   const uint32_t *at;    /* device [1]; NULL: 0 */
   void *dst;             /* device [S, R, row_bytes] */
-} coh_gather;
+} coh_gather_args;
 
 /* Loss of N members' outputs on a batch, and its gradient times `scale` unless dout is
  * NULL. loss is added the SUM over the B rows (not the mean).
@@ -136,6 +136,7 @@ typedef struct coh_recording coh_recording;
  * all earlier ones. Host memory that a call reads is free when the call returns. */
 typedef struct coh_device_ops {
   const char *name; /* "cpu", "cuda" */
+  void (*close)(coh_device *);
 
   /* memory; alloc gives zeroed memory, sizes in bytes */
   int (*alloc)(coh_device *, size_t bytes, void **out, coh_error *);
@@ -158,7 +159,7 @@ typedef struct coh_device_ops {
   int (*replay)(coh_device *, coh_recording *, coh_error *);
   void (*recording_free)(coh_device *, coh_recording *); /* NULL accepted */
 
-  int (*gather)(coh_device *, const coh_gather *, coh_error *);
+  int (*gather)(coh_device *, const coh_gather_args *, coh_error *);
   /* now = row *cursor of table (rows of `row_bytes`, a multiple of 8); then ++*cursor */
   int (*advance)(coh_device *, size_t row_bytes, const void *table, uint32_t *cursor,
                  void *now, coh_error *);
@@ -196,16 +197,34 @@ struct coh_device {
   const coh_device_ops *ops;
   coh_dtype dtype;
   size_t cache_bytes; /* work that fits in here is done fastest; 0 = large is best */
+  size_t small_width; /* most that inputs and outputs of all layers of a small network
+                         may add up to */
+  char text[96];      /* see coh_device_text */
   void *impl;         /* the back end's own */
 };
 
-/* Opens a device; `auto` takes a GPU if one is there and cohort was built with CUDA.
+/* Which device: `number` counts the GPUs that this process sees, from 0. */
+typedef struct coh_device_wish {
+  coh_device_kind kind;
+  coh_math math; /* of float32 products on a GPU; a CPU knows fp32 only */
+  int number;
+} coh_device_wish;
+
+/* Opens a device; `auto` takes the GPU if it is there and cohort was built with CUDA.
  * COH_EUSAGE for cuda where it is not to be had, saying why. */
+int coh_device_open_as(const coh_device_wish *, coh_dtype, coh_device **out, coh_error *);
+/* The same for GPU 0 in fp32. */
 int coh_device_open(coh_device_kind kind, coh_dtype dtype, coh_device **out,
                     coh_error *err);
 void coh_device_close(coh_device *); /* NULL accepted */
 /* "cpu (avx512)": kernels in use, for logs. */
 const char *coh_device_text(const coh_device *);
+/* How many GPUs this process sees, built with CUDA or not. */
+int coh_device_count(void);
+/* A CUDA device's stream (cudaStream_t); NULL for the CPU. */
+void *coh_device_stream(const coh_device *);
+/* Where a CUDA device sits in its machine: "0000:17:00.0"; "" for the CPU. */
+const char *coh_device_bus(const coh_device *);
 /* Adds a line on the GPUs found, or why none is: "built with CUDA 13.0: no GPU here
  * (...)". */
 void coh_device_gpus(coh_text *out);

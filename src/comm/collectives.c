@@ -128,8 +128,8 @@ cleanup:
   return rc;
 }
 
-int coh_gather_to(MPI_Comm comm, const void *local, size_t bytes, void *all, int root,
-                  coh_error *err) {
+int coh_gather(MPI_Comm comm, const void *local, size_t bytes, void *all, int root,
+               coh_error *err) {
   int rc = COH_OK;
   sizes s = {0};
   COH_TRY(sizes_collect(comm, bytes, &s, err));
@@ -214,6 +214,5 @@ int coh_grid_allgather_rows(const coh_grid *grid, size_t N, size_t row_bytes,
 
 int coh_grid_gather_rows(const coh_grid *grid, size_t N, size_t row_bytes,
                          const void *local, void *all, coh_error *err) {
-  return coh_gather_to(grid->world, local, row_bytes_here(grid, N, row_bytes), all, 0,
-                       err);
+  return coh_gather(grid->world, local, row_bytes_here(grid, N, row_bytes), all, 0, err);
 }

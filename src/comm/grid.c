@@ -58,6 +58,7 @@ static void free_comm(MPI_Comm *comm) {
 
 void coh_grid_destroy(coh_grid *grid) {
   if (!grid || grid->size == 0) return;
+  coh_grid_drop_sums(grid);
   free_comm(&grid->replica);
   free_comm(&grid->world);
   grid->size = 0;

@@ -1,8 +1,10 @@
 /* reducer.c - the sum of an array over the replicas of a student group, the same on all
  * of them. Each replica owns a slice, collects that slice from all, adds in rank order,
  * and hands the sum round: each byte crosses the network twice, however many replicas.
- * Data on a GPU pass through host memory. Uses base, device. */
+ * Data on a GPU pass through host memory, unless NCCL sums them: nccl.c. Uses base,
+ * device. */
 #include "comm/comm_private.h"
+#include "comm/nccl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,8 @@ struct coh_reducer {
   MPI_Comm comm; /* borrowed from the grid */
   int rank, size;
   coh_device *device; /* borrowed */
+  coh_nccl *nccl;     /* borrowed from the grid; NULL: sums go through the host */
+  bool begun;         /* sums that nobody waited for */
   char *staging;      /* copy of device data on the host */
   size_t staging_bytes;
   char *parts; /* [replicas, slice]: my slice from each replica */
@@ -31,6 +35,7 @@ int coh_reducer_create(const coh_grid *grid, coh_device *device, coh_reducer **o
   COH_TRY(coh_alloc(&r, 1, sizeof *r, err));
   r->comm = grid->replica;
   r->device = device;
+  r->nccl = coh_device_stream(device) ? grid->nccl : NULL;
   COH_MPI(MPI_Comm_rank(r->comm, &r->rank));
   COH_MPI(MPI_Comm_size(r->comm, &r->size));
   COH_TRY(coh_alloc(&r->counts, (size_t)r->size, COUNT_ROWS * sizeof *r->counts, err));
@@ -50,7 +55,7 @@ void coh_reducer_destroy(coh_reducer *r) {
 }
 
 bool coh_reducer_records(const coh_reducer *r) {
-  return r->size == 1;
+  return r->size == 1 || r->nccl;
 }
 
 /* Makes *buffer at least `bytes` long; its contents are lost. */
@@ -156,17 +161,60 @@ cleanup:
   return rc;
 }
 
-int coh_reducer_sum(coh_reducer *r, coh_dtype type, size_t count, void *device_data,
-                    coh_error *err) {
+static int sum_through_host(coh_reducer *r, coh_dtype type, size_t count,
+                            void *device_data, coh_error *err) {
   int rc = COH_OK;
   size_t size = coh_dtype_size(type);
   bool on_host = strcmp(r->device->ops->name, "cpu") == 0;
-  if (r->size == 1 || count == 0) return COH_OK;
   COH_TRY(make_room(r, count * size, size, on_host, err));
   if (on_host)
     rc = sum_host(r, type, count, device_data, err);
   else
     rc = sum_bounced(r, type, count, device_data, err);
+cleanup:
+  return rc;
+}
+
+/* ---- by NCCL ---------------------------------------------------------------------- */
+
+int coh_reducer_start(coh_reducer *r, coh_dtype type, size_t count, void *device_data,
+                      coh_error *err) {
+  if (r->size == 1 || count == 0 || !r->nccl) return COH_OK;
+  r->begun = true;
+  return coh_nccl_start(r->nccl, r->device, type, count, device_data, err);
+}
+
+int coh_reducer_join(coh_reducer *r, coh_dtype type, size_t count, void *device_data,
+                     coh_error *err) {
+  if (r->size == 1 || count == 0) return COH_OK;
+  if (!r->nccl) return sum_through_host(r, type, count, device_data, err);
+  r->begun = true;
+  return coh_nccl_join(r->nccl, r->device, err);
+}
+
+int coh_reducer_keep_up(coh_reducer *r, coh_error *err) {
+  if (!r->nccl || r->size == 1) return COH_OK;
+  r->begun = true; /* a replayed step's */
+  return coh_nccl_keep_up(r->nccl, r->device, err);
+}
+
+int coh_reducer_settle(coh_reducer *r, coh_error *err) {
+  if (!r->begun) return COH_OK;
+  int rc = coh_nccl_finish(r->nccl, r->device, err);
+  if (rc == COH_OK) r->begun = false;
+  return rc;
+}
+
+int coh_reducer_sum(coh_reducer *r, coh_dtype type, size_t count, void *device_data,
+                    coh_error *err) {
+  int rc = COH_OK;
+  if (r->size == 1 || count == 0) return COH_OK;
+  if (!r->nccl) return sum_through_host(r, type, count, device_data, err);
+  COH_TRY(coh_reducer_settle(r, err));
+  COH_TRY(r->device->ops->sync(r->device, err)); /* own work is no other rank's delay */
+  COH_TRY(coh_reducer_start(r, type, count, device_data, err));
+  COH_TRY(coh_reducer_join(r, type, count, device_data, err));
+  COH_TRY(coh_reducer_settle(r, err));
 cleanup:
   return rc;
 }

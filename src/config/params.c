@@ -305,8 +305,19 @@ static const coh_param params[] = {
   /* ---- ranks, device ---- */
   PARAM(ranks, replicas, NONE, BOTH, "MPI ranks that share the batch of each network.",
         DEF("1"), RANGE(1, 1e6)),
+  PARAM(ranks, collectives, NONE, BOTH,
+        "By what GPUs sum over replicas; auto: NCCL where each rank has a GPU of its own.",
+        DEF("auto"), ONE_OF("auto", "nccl", "mpi")),
+  PARAM(ranks, timeout, NONE, BOTH,
+        "Seconds that ranks with GPUs wait for one that does not answer; then the job ends "
+        "as if asked to stop, to be queued again.",
+        DEF("60"), RANGE(1, 1e6)),
   PARAM(device, kind, NONE, BOTH, "Processor or GPU; auto takes a GPU if there is one.",
         DEF("auto"), ONE_OF("auto", "cpu", "cuda")),
+  PARAM(device, math, RUN, BOTH,
+        "Products of float32 numbers on a GPU: tf32 and bf16 round their factors to 11 and "
+        "8 bits and are faster.",
+        DEF("fp32"), ONE_OF("fp32", "tf32", "bf16")),
 
   /* ---- slurm ---- */
   PARAM(slurm, partition, NONE, BOTH, "Partition, or several: a,b.", DEF("")),

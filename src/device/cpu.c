@@ -9,8 +9,6 @@
  * 20 times as long over them, and moments of parameters without a gradient decay into
  * that range and stay there.
  */
-#include "device/cpu.h"
-
 #include "device/kernels.h"
 
 #include <stdio.h>
@@ -41,7 +39,6 @@ typedef struct cpu {
   const coh_kernels *kernels;
   area scratch; /* of one kernel's call */
   area small;   /* activations of a small network */
-  char text[32];
 } cpu;
 
 static cpu *cpu_of(const coh_device *dev) {
@@ -88,7 +85,7 @@ static void fetch_row(const char *row, size_t bytes) {
   for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
 }
 
-static void gather_list(const coh_gather *g, const uint32_t *index, char *dst) {
+static void gather_list(const coh_gather_args *g, const uint32_t *index, char *dst) {
   const char *src = g->src;
   for (size_t r = 0; r < g->R; r++, dst += g->row_bytes) {
     if (r + 1 < g->R) fetch_row(src + index[r + 1] * g->row_bytes, g->row_bytes);
@@ -96,7 +93,7 @@ static void gather_list(const coh_gather *g, const uint32_t *index, char *dst) {
   }
 }
 
-static int cpu_gather(coh_device *dev, const coh_gather *g, coh_error *err) {
+static int cpu_gather(coh_device *dev, const coh_gather_args *g, coh_error *err) {
   (void)dev, (void)err;
   size_t at = g->at ? *g->at : 0;
   for (size_t s = 0; s < g->S; s++) {
@@ -276,7 +273,15 @@ cleanup:
   return rc;
 }
 
+static void cpu_close(coh_device *dev) {
+  cpu *c = cpu_of(dev);
+  if (c) free(c->scratch.memory), free(c->small.memory);
+  free(c);
+  free(dev);
+}
+
 static const coh_device_ops cpu_ops = {.name = "cpu",
+                                       .close = cpu_close,
                                        .alloc = cpu_alloc,
                                        .free = cpu_free,
                                        .upload = cpu_copy,
@@ -359,28 +364,18 @@ int coh_device_open_cpu(const char *isa_name, coh_dtype dtype, coh_device **out,
   int rc;
   COH_TRY(find_isa(isa_name, source, &found, err));
   COH_TRY(coh_alloc(&dev, 1, sizeof *dev, err));
+  dev->ops = &cpu_ops;
   COH_TRY(coh_alloc(&dev->impl, 1, sizeof(cpu), err));
   cpu *c = cpu_of(dev);
-  dev->ops = &cpu_ops;
   dev->dtype = dtype;
+  dev->small_width = SIZE_MAX;
   dev->cache_bytes = cache_bytes();
   c->kernels = &found.kernels[dtype];
-  snprintf(c->text, sizeof c->text, "cpu (%s)", found.name);
+  snprintf(dev->text, sizeof dev->text, "cpu (%s)", found.name);
   COH_TRY(area_reserve(&c->scratch, c->kernels->scratch_bytes, err));
   *out = dev;
   return COH_OK;
 cleanup:
   coh_device_close(dev);
   return rc;
-}
-
-void coh_cpu_close(coh_device *dev) {
-  cpu *c = cpu_of(dev);
-  if (c) free(c->scratch.memory), free(c->small.memory);
-  free(c);
-  free(dev);
-}
-
-const char *coh_cpu_text(const coh_device *dev) {
-  return cpu_of(dev)->text;
 }

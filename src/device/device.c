@@ -1,27 +1,49 @@
-/* device.c - opens a back end; what all back ends have in common: the pace of
- * a step, and the plain reference of the activations. The back ends
- * themselves: cpu.c. */
-#include "device/cpu.h"
+/* device.c - opens a back end; what all back ends have in common: the pace of a step, and
+ * the plain reference of the activations. The back ends themselves: cpu.c, cuda.c. */
+#include "cohort/device.h"
+
+#ifdef COH_CUDA
+#include "device/cuda.h"
+#endif
 
 #include <math.h>
 #include <stdlib.h>
 
-int coh_device_open(coh_device_kind kind, coh_dtype dtype, coh_device **out,
-                    coh_error *err) {
+#ifndef COH_CUDA
+static int open_cuda(const coh_device_wish *wish, coh_dtype dtype, coh_device **out,
+                     coh_error *err) {
+  (void)wish, (void)dtype, (void)out;
+  return coh_fail(err, COH_EUSAGE,
+                  "device.kind = cuda: this cohort was built without "
+                  "CUDA; auto or cpu use the processor");
+}
+#else
+#define open_cuda coh_device_open_cuda
+#endif
+
+int coh_device_open_as(const coh_device_wish *wish, coh_dtype dtype, coh_device **out,
+                       coh_error *err) {
   *out = NULL;
-  if (kind == COH_DEVICE_CUDA)
-    return coh_fail(
-        err, COH_EUSAGE,
-        "device.kind = cuda: this version of cohort has no GPU kernels; use auto or cpu");
+  if (wish->kind == COH_DEVICE_CUDA ||
+      (wish->kind == COH_DEVICE_AUTO && coh_device_count() > wish->number))
+    return open_cuda(wish, dtype, out, err);
+  if (wish->math != COH_MATH_FP32)
+    return coh_fail(err, COH_EUSAGE, "device.math: a CPU knows fp32 only");
   return coh_device_open_cpu(NULL, dtype, out, err);
 }
 
+int coh_device_open(coh_device_kind kind, coh_dtype dtype, coh_device **out,
+                    coh_error *err) {
+  const coh_device_wish wish = {.kind = kind};
+  return coh_device_open_as(&wish, dtype, out, err);
+}
+
 void coh_device_close(coh_device *dev) {
-  if (dev) coh_cpu_close(dev);
+  if (dev) dev->ops->close(dev);
 }
 
 const char *coh_device_text(const coh_device *dev) {
-  return coh_cpu_text(dev);
+  return dev->text;
 }
 
 coh_pace coh_pace_of(coh_optimizer kind, double beta1, double beta2, uint64_t t) {

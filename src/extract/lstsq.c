@@ -107,7 +107,7 @@ static int gather_r(const qr *k, double **r, coh_error *err) {
   COH_TRY(coh_agree(k->comm, rc, err));
   for (size_t i = 0; i < mine; i++)
     for (size_t c = 0; c < q; c++) local[i * q + c] = k->a[c * k->l.ld + i];
-  COH_TRY(coh_gather_to(k->comm, local, mine * q * sizeof *local, all, 0, err));
+  COH_TRY(coh_gather(k->comm, local, mine * q * sizeof *local, all, 0, err));
   if (k->rank != 0) goto cleanup;
   const double *from = all;
   for (int p = 0; p < k->size; p++)

@@ -262,9 +262,12 @@ cleanup:
 bool coh_plan_is_small(const coh_plan *p, const coh_device *dev) {
   if (!dev->ops->small || p->L > COH_SMALL_LAYERS || p->d_in > COH_SMALL_WIDTH)
     return false;
-  for (size_t l = 0; l < p->L; l++)
+  size_t width = 0;
+  for (size_t l = 0; l < p->L; l++) {
     if (p->layer[l].skip || p->layer[l].out > COH_SMALL_WIDTH) return false;
-  return true;
+    width += p->layer[l].in + p->layer[l].out;
+  }
+  return width <= dev->small_width;
 }
 
 static int small_gradients(coh_ensemble *e, size_t B, const void *x, size_t stride_x,

@@ -81,15 +81,15 @@ static int gather(coh_trainer *t, const uint32_t *order, const uint32_t *list,
   int rc;
   const coh_device_ops *ops = t->dev->ops;
   size_t size = coh_dtype_size(t->dev->dtype);
-  coh_gather g = {.S = lists,
-                  .R = rows,
-                  .row_bytes = t->plan.d_in * size,
-                  .src = t->train.x,
-                  .index = order,
-                  .stride = t->train.host->n,
-                  .list = list,
-                  .at = &coh_stretch_pace(t)->at,
-                  .dst = t->batch.x};
+  coh_gather_args g = {.S = lists,
+                       .R = rows,
+                       .row_bytes = t->plan.d_in * size,
+                       .src = t->train.x,
+                       .index = order,
+                       .stride = t->train.host->n,
+                       .list = list,
+                       .at = &coh_stretch_pace(t)->at,
+                       .dst = t->batch.x};
   bool mse = t->spec.loss == COH_MSE;
   COH_TRY(ops->gather(t->dev, &g, err));
   g.row_bytes = mse ? t->plan.n_out * size : sizeof(int32_t);

@@ -25,6 +25,7 @@ int coh_trainer_rows(coh_trainer *t, int which, void *host, coh_error *err) {
   char *present = NULL;
   if (gone && gone != host) memcpy(host, gone, t->count * row);
   if (!device || N == 0) return COH_OK;
+  COH_TRY(coh_reducer_settle(t->reducer, err));
   COH_TRY(coh_alloc(&present, N, row, err));
   COH_TRY(t->dev->ops->download(t->dev, present, device, N * row, err));
   for (size_t i = 0; i < N; i++)

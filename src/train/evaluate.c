@@ -6,7 +6,6 @@
 #include "train/trainer.h"
 
 enum { CHUNK = 1024 }; /* rows of one forward */
-static const size_t workspace_bytes = (size_t)64 << 20;
 
 /* Device memory of one evaluation. */
 typedef struct evaluation {
@@ -29,7 +28,7 @@ static void evaluation_end(coh_trainer *t, evaluation *e) {
 /* As many members as a workspace of a fixed size holds. */
 static size_t group_size(const coh_trainer *t) {
   size_t one = coh_workspace_bytes(&t->plan, t->dev->dtype, 1, CHUNK, false);
-  size_t fits = workspace_bytes / one;
+  size_t fits = COH_EVALUATION_BYTES / one;
   if (fits < 1) fits = 1;
   return fits < t->count ? fits : t->count;
 }

@@ -99,12 +99,12 @@ static int add_samples(coh_normal *k, size_t at, size_t samples, coh_error *err)
   const coh_trainer *t = k->o->t;
   size_t d = t->plan.d_in, R = samples * t->plan.n_out;
   const double *x = (const double *)t->train.x + at * d;
-  const coh_gather rows = {.S = 1,
-                           .R = R,
-                           .row_bytes = d * sizeof *x,
-                           .src = x,
-                           .index = k->index,
-                           .dst = k->x};
+  const coh_gather_args rows = {.S = 1,
+                                .R = R,
+                                .row_bytes = d * sizeof *x,
+                                .src = x,
+                                .index = k->index,
+                                .dst = k->x};
   void *out;
   COH_TRY(t->dev->ops->gather(t->dev, &rows, err));
   COH_TRY(coh_forward(k->ens, k->work, R, k->x, 0, true, &out, err));

@@ -35,6 +35,9 @@ static int gradients(coh_trainer *t, size_t first, size_t count, const coh_part 
                        .scale = 1.0 / (double)part->total};
   target.loss = (part->total == t->spec.batch ? t->loss_sum : t->loss_last) + first;
   coh_ensemble group = group_of(t, first, count);
+  if (part->rows == 0) /* more replicas than rows */
+    return t->dev->ops->zero(t->dev, group.grads,
+                             count * t->plan.P * coh_dtype_size(t->dev->dtype), err);
   return coh_gradients(&group, t->work, part->rows,
                        row_of(t, t->batch.x, first, stride_x), stride_x, &target, err);
 }
@@ -71,18 +74,24 @@ static size_t group_from(const coh_trainer *t, size_t first) {
 }
 
 /* Group by group, so that what forward leaves for backward, and gradients for the update,
- * is still in the cache. Replicas update after their sum of gradients. */
+ * is still in the cache. Replicas update after their sum of gradients, of which a group's
+ * part travels while the next one passes. */
 static int step_groups(coh_trainer *t, const coh_part *part, coh_error *err) {
   int rc = COH_OK;
   bool own = t->batch.copies > 1;
-  if (own) COH_TRY(coh_batch_gather_all(t, part->rows, err));
+  if (own && part->rows > 0) COH_TRY(coh_batch_gather_all(t, part->rows, err));
   for (size_t first = 0, count; first < t->ens->N; first += count) {
     uint32_t stream = coh_stream_of(t, first);
     count = group_from(t, first);
-    if (!own && (first == 0 || stream != coh_stream_of(t, first - 1)))
+    bool changed = first == 0 || stream != coh_stream_of(t, first - 1);
+    if (!own && changed && part->rows > 0)
       COH_TRY(coh_batch_gather(t, stream, part->rows, err));
     COH_TRY(gradients(t, first, count, part, err));
-    if (t->grid->n_replica == 1) COH_TRY(update(t, first, count, err));
+    if (t->grid->n_replica == 1)
+      COH_TRY(update(t, first, count, err));
+    else
+      COH_TRY(coh_reducer_start(t->reducer, t->dev->dtype, count * t->plan.P,
+                                row_of(t, t->ens->grads, first, t->plan.P), err));
   }
 cleanup:
   return rc;
@@ -91,14 +100,12 @@ cleanup:
 /* All that the device does in a step. */
 static int step_on_device(coh_trainer *t, const coh_part *part, coh_error *err) {
   int rc;
-  size_t all = t->ens->N * t->plan.P, bytes = all * coh_dtype_size(t->dev->dtype);
+  size_t all = t->ens->N * t->plan.P;
   COH_TRY(coh_stretch_advance(t, err));
-  if (part->rows > 0)
-    COH_TRY(step_groups(t, part, err));
-  else
-    COH_TRY(t->dev->ops->zero(t->dev, t->ens->grads, bytes, err));
-  COH_TRY(coh_reducer_sum(t->reducer, t->dev->dtype, all, t->ens->grads, err));
-  if (t->grid->n_replica > 1) COH_TRY(update(t, 0, t->ens->N, err));
+  COH_TRY(step_groups(t, part, err));
+  if (t->grid->n_replica == 1) return COH_OK;
+  COH_TRY(coh_reducer_join(t->reducer, t->dev->dtype, all, t->ens->grads, err));
+  COH_TRY(update(t, 0, t->ens->N, err));
 cleanup:
   return rc;
 }
@@ -110,6 +117,7 @@ int coh_trainer_step(coh_trainer *t, coh_error *err) {
     COH_TRY(coh_batch_order(t, t->step / t->epoch_length, err));
     COH_TRY(coh_stretch_prepare(t, err));
     COH_TRY(coh_records_step(t, &part, step_on_device, err));
+    COH_TRY(coh_reducer_keep_up(t->reducer, err));
     t->stretch.step++;
   }
   t->samples += (double)coh_members_active(t) * (double)part.total;

@@ -68,33 +68,68 @@ cleanup:
 /* Small networks: as many as leave gradients in the cache for the update, with what that
  * reads and writes. */
 static size_t small_group(const coh_trainer *t) {
-  if (t->dev->cache_bytes == 0) return t->count;
   size_t fit = t->dev->cache_bytes / (4 * t->plan.P * coh_dtype_size(t->dev->dtype));
   return fit < 1 ? 1 : fit < t->count ? fit : t->count;
 }
 
 /* As many members as keep their activations in the device's cache, but enough that the
- * input, which each group reads anew, is a small part of what is moved; equal groups. */
-static size_t group_size(const coh_trainer *t) {
-  size_t width = 0, most = t->count;
+ * input, which each group reads anew, is a small part of what is moved. */
+static size_t cached_group(const coh_trainer *t) {
+  size_t width = 0;
   if (coh_plan_is_small(&t->plan, t->dev)) return small_group(t);
   for (size_t l = 0; l < t->plan.L; l++) width += 3 * t->plan.layer[l].out;
   size_t fit = t->dev->cache_bytes / (t->rows * width * coh_dtype_size(t->dev->dtype));
-  size_t worth = 4 * t->plan.d_in / width + 1, group = fit > worth ? fit : worth;
-  if (t->dev->cache_bytes == 0 || group > most) return most;
-  size_t groups = (most + group - 1) / group;
-  return (most + groups - 1) / groups;
+  size_t worth = 4 * t->plan.d_in / width + 1;
+  return fit > worth ? fit : worth;
+}
+
+/* What evaluations take beside the training, at most. */
+static size_t evaluation_bytes(const coh_trainer *t) {
+  size_t size = coh_dtype_size(t->dev->dtype);
+  size_t set = t->test ? t->test->n * (t->test->d_in + t->test->n_out) * size : 0;
+  return set + 2 * t->count * t->plan.P * size + COH_EVALUATION_BYTES;
+}
+
+enum { PARTS = 4, PART_BYTES = 1 << 20 };
+
+/* A GPU: as many members as it has room for now, leaving some; where replicas sum their
+ * gradients, parts of them, which travel while the next ones are computed. */
+static int roomy_group(const coh_trainer *t, size_t *group, coh_error *err) {
+  const coh_device_ops *ops = t->dev->ops;
+  size_t left, total, size = coh_dtype_size(t->dev->dtype);
+  size_t one = coh_workspace_bytes(&t->plan, t->dev->dtype, 1, t->rows, true);
+  size_t part = t->count / PARTS * t->plan.P * size;
+  *group = t->count;
+  if (t->grid->n_replica > 1 && part >= PART_BYTES)
+    *group = (t->count + PARTS - 1) / PARTS;
+  if (!ops->memory || coh_plan_is_small(&t->plan, t->dev)) return COH_OK;
+  int rc = ops->memory(t->dev, &left, &total, err);
+  if (rc) return rc;
+  size_t later = evaluation_bytes(t), fit = left > later ? (left - later) / one : 0;
+  if (fit < *group) *group = fit < 1 ? 1 : fit;
+  return COH_OK;
+}
+
+/* Members that pass together: equal groups. */
+static int choose_group(coh_trainer *t, coh_error *err) {
+  size_t group = t->dev->cache_bytes == 0 ? 0 : cached_group(t);
+  int rc = group > 0 ? COH_OK : roomy_group(t, &group, err);
+  if (rc) return rc;
+  if (group > t->count) group = t->count;
+  size_t groups = (t->count + group - 1) / group;
+  t->group = (t->count + groups - 1) / groups;
+  return COH_OK;
 }
 
 static int create_ensemble(coh_trainer *t, const coh_dataset *train, coh_error *err) {
   int rc;
   COH_TRY(coh_device_data_create(t->dev, train, &t->train, err));
   COH_TRY(coh_ensemble_create(&t->plan, t->dev, t->count, &t->ens, err));
-  t->group = group_size(t);
+  COH_TRY(create_arrays(t, err));
+  COH_TRY(choose_group(t, err));
   if (!coh_plan_is_small(&t->plan, t->dev))
     COH_TRY(
         coh_workspace_create(&t->plan, t->dev, t->group, t->rows, true, &t->work, err));
-  COH_TRY(create_arrays(t, err));
 cleanup:
   return rc;
 }
@@ -289,6 +324,7 @@ static int collect_losses(coh_trainer *t, coh_error *err) {
   double *local = NULL;
   COH_TRY(coh_alloc(&local, t->count, sizeof *local, err));
   COH_TRY(epoch_losses(t, local, err));
+  COH_TRY(coh_grid_meet(t->grid, err));
   COH_TRY(
       coh_grid_allgather_rows(t->grid, t->N, sizeof *local, local, t->host_loss, err));
   for (size_t n = 0; n < t->N; n++)
@@ -388,6 +424,8 @@ static int poll(coh_trainer *t, coh_error *err) {
   double due = t->hooks.save_seconds;
   if (t->grid->rank == 0 && due > 0 && coh_seconds() - t->last_save >= due) wish = SAVE;
   if (t->hooks.stop && t->hooks.stop(t->hooks.ctx)) wish = STOP;
+  COH_TRY(coh_reducer_settle(t->reducer, err));
+  COH_TRY(coh_grid_meet(t->grid, err));
   COH_TRY(coh_allmax(t->grid->world, &wish, err));
   uint64_t every = t->hooks.save_steps;
   if (wish == NOTHING && every > 0 && t->step % every == 0) wish = SAVE;

@@ -10,6 +10,8 @@ typedef struct coh_stash {
   void *params, *m, *v; /* host [count, P]; m and v NULL where the optimiser has none */
 } coh_stash;
 
+enum { COH_EVALUATION_BYTES = 64 << 20 }; /* of an evaluation's activations, about */
+
 /* A data set on the device. */
 typedef struct coh_device_data {
   const coh_dataset *host;

@@ -1,0 +1,604 @@
+/* kernels.cu - the kernels of the CUDA back end. The arithmetic of one element stands in
+ * element.h, which the C compiler reads too; here is who works on which element.
+ *
+ * Sums run in an order fixed by the shapes, never by atomics, so that a launch gives the
+ * same bits every time. Letters as in cohort/device.h; `i` counts elements. Kernels over
+ * elements walk a grid as large as the GPU at most.
+ */
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cuda_runtime.h>
+
+#include <Random123/philox.h>
+
+#include "device/launch.h"
+
+extern "C" {
+#include "cohort/random.h"
+#include "device/element.h"
+#include "device/kernels_cuda.h"
+}
+
+enum { THREADS = 256, WARP = 32 };
+
+/* element.h by type */
+template <class R> struct el;
+template <> struct el<float> {
+  typedef coh_rule_f32 rule;
+  static __device__ float act(coh_act k, float x, float *s) {
+    return coh_act_f32(k, x, s);
+  }
+  static __device__ float exp(float x) { return coh_exp_f32(x); }
+  static __device__ rule make(const coh_step_args &a, size_t n) {
+    return coh_rule_of_f32(&a, a.pace, n);
+  }
+  static __device__ float adam(const rule *r, float w, float g, float *m, float *v) {
+    return coh_adam_f32(r, w, g, m, v);
+  }
+  static __device__ float momentum(const rule *r, float w, float g, float *m) {
+    return coh_sgd_momentum_f32(r, w, g, m);
+  }
+  static __device__ float plain(const rule *r, float w, float g) {
+    return coh_sgd_plain_f32(r, w, g);
+  }
+};
+template <> struct el<double> {
+  typedef coh_rule_f64 rule;
+  static __device__ double act(coh_act k, double x, double *s) {
+    return coh_act_f64(k, x, s);
+  }
+  static __device__ double exp(double x) { return coh_exp_f64(x); }
+  static __device__ rule make(const coh_step_args &a, size_t n) {
+    return coh_rule_of_f64(&a, a.pace, n);
+  }
+  static __device__ double adam(const rule *r, double w, double g, double *m, double *v) {
+    return coh_adam_f64(r, w, g, m, v);
+  }
+  static __device__ double momentum(const rule *r, double w, double g, double *m) {
+    return coh_sgd_momentum_f64(r, w, g, m);
+  }
+  static __device__ double plain(const rule *r, double w, double g) {
+    return coh_sgd_plain_f64(r, w, g);
+  }
+};
+
+/* Blocks for `count` threads' worth of work. */
+static unsigned blocks_for(const coh_cuda_queue *q, size_t count) {
+  size_t blocks = (count + THREADS - 1) / THREADS;
+  return (unsigned)(blocks < 1 ? 1 : blocks < q->blocks ? blocks : q->blocks);
+}
+
+/* A dimension of a grid that kernels walk: y and z end at 65535. */
+static unsigned grid_side(size_t n) {
+  return (unsigned)(n < 1 ? 1 : n < 65535 ? n : 65535);
+}
+
+static __device__ size_t thread_of_grid() {
+  return (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+static __device__ size_t threads_of_grid() {
+  return (size_t)gridDim.x * blockDim.x;
+}
+
+#define BY_TYPE(q, kernel, grid, block, shared, ...)                                     \
+  do {                                                                                   \
+    if ((q)->dtype == COH_F64)                                                           \
+      COH_LAUNCH((kernel<double>), grid, block, shared, (q)->stream, __VA_ARGS__);       \
+    else                                                                                 \
+      COH_LAUNCH((kernel<float>), grid, block, shared, (q)->stream, __VA_ARGS__);        \
+    return cudaGetLastError();                                                           \
+  } while (0)
+
+/* ---- rows ------------------------------------------------------------------------ */
+
+/* Word: what a row of `words` is copied by. */
+template <class Word> static __global__ void gather(coh_gather_args g, size_t words) {
+  const size_t at = g.at ? *g.at : 0, count = g.S * g.R * words;
+  for (size_t i = thread_of_grid(); i < count; i += threads_of_grid()) {
+    size_t row = i / words, w = i - row * words, s = row / g.R, r = row - s * g.R;
+    size_t list = g.list ? g.list[s] : s;
+    size_t from = g.index[list * g.stride + at + r];
+    ((Word *)g.dst)[i] = ((const Word *)g.src)[from * words + w];
+  }
+}
+
+static bool divides(size_t size, const coh_gather_args *g) {
+  return g->row_bytes % size == 0 && (uintptr_t)g->src % size == 0 &&
+         (uintptr_t)g->dst % size == 0;
+}
+
+extern "C" cudaError_t coh_cuda_gather(const coh_cuda_queue *q,
+                                       const coh_gather_args *g) {
+  size_t size = divides(16, g) ? 16 : divides(4, g) ? 4 : 1, words = g->row_bytes / size;
+  size_t count = g->S * g->R * words;
+  if (count == 0) return cudaSuccess;
+  if (size == 16)
+    COH_LAUNCH(gather<uint4>, blocks_for(q, count), THREADS, 0, q->stream, *g, words);
+  else if (size == 4)
+    COH_LAUNCH(gather<uint32_t>, blocks_for(q, count), THREADS, 0, q->stream, *g, words);
+  else
+    COH_LAUNCH(gather<uint8_t>, blocks_for(q, count), THREADS, 0, q->stream, *g, words);
+  return cudaGetLastError();
+}
+
+/* One block, so that the cursor moves after all have read it. */
+static __global__ void advance(size_t words, const uint64_t *table, uint32_t *cursor,
+                               uint64_t *now) {
+  const size_t row = *cursor;
+  for (size_t i = threadIdx.x; i < words; i += blockDim.x)
+    now[i] = table[row * words + i];
+  __syncthreads();
+  if (threadIdx.x == 0) *cursor = (uint32_t)row + 1;
+}
+
+extern "C" cudaError_t coh_cuda_advance(const coh_cuda_queue *q, size_t row_bytes,
+                                        const void *table, uint32_t *cursor, void *now) {
+  COH_LAUNCH(advance, 1, 1024, 0, q->stream, row_bytes / sizeof(uint64_t),
+             (const uint64_t *)table, cursor, (uint64_t *)now);
+  return cudaGetLastError();
+}
+
+/* ---- orders of the data ---------------------------------------------------------- */
+
+enum { DRAWS = 2048 }; /* positions drawn by a block's threads, then swapped by one */
+
+/* Fisher-Yates from n-1 down to 1 in perm [n]; all threads of a block. */
+template <class Index>
+static __device__ void permute(uint64_t seed, uint64_t epoch, size_t n, Index *perm) {
+  __shared__ uint32_t draw[DRAWS];
+  for (size_t i = threadIdx.x; i < n; i += blockDim.x) perm[i] = (Index)i;
+  for (size_t end = n; end > 1;) {
+    size_t count = end - 1;
+    if (count > DRAWS) count = DRAWS;
+    __syncthreads();
+    for (size_t k = threadIdx.x; k < count; k += blockDim.x)
+      draw[k] =
+          (uint32_t)coh_random_below(end - k, seed, COH_RNG_ORDER, epoch, end - 1 - k);
+    __syncthreads();
+    for (size_t k = 0; k < count && threadIdx.x == 0; k++) {
+      Index t = perm[end - 1 - k];
+      perm[end - 1 - k] = perm[draw[k]];
+      perm[draw[k]] = t;
+    }
+    end -= count;
+  }
+  __syncthreads();
+}
+
+/* One block a list, in shared memory where 16-bit numbers do. */
+static __global__ void order_near(const uint64_t *seed, uint64_t epoch, size_t n,
+                                  uint32_t *order) {
+  COH_SHARED(uint16_t, perm);
+  uint32_t *to = order + blockIdx.x * n;
+  permute<uint16_t>(seed[blockIdx.x], epoch, n, perm);
+  for (size_t i = threadIdx.x; i < n; i += blockDim.x) to[i] = perm[i];
+}
+
+static __global__ void order_far(const uint64_t *seed, uint64_t epoch, size_t n,
+                                 uint32_t *order) {
+  permute<uint32_t>(seed[blockIdx.x], epoch, n, order + blockIdx.x * n);
+}
+
+enum { NEAR = 1 << 16, NEAR_BYTES = NEAR * 2 }; /* numbers of 16 bits */
+
+extern "C" cudaError_t coh_cuda_order(const coh_cuda_queue *q, size_t S,
+                                      const uint64_t *seed, uint64_t epoch, size_t n,
+                                      uint32_t *order) {
+  if (S == 0 || n == 0) return cudaSuccess;
+  if (n <= NEAR)
+    COH_LAUNCH(order_near, (unsigned)S, THREADS, n * sizeof(uint16_t), q->stream, seed,
+               epoch, n, order);
+  else
+    COH_LAUNCH(order_far, (unsigned)S, THREADS, 0, q->stream, seed, epoch, n, order);
+  return cudaGetLastError();
+}
+
+/* ---- elements -------------------------------------------------------------------- */
+
+/* z, deriv [N, B, O]; blockIdx.y walks the members. */
+template <class R>
+static __global__ void bias_act(coh_act act, size_t N, size_t count, size_t O,
+                                const R *bias, size_t stride_bias, R *z, R *deriv) {
+  for (size_t n = blockIdx.y; n < N; n += gridDim.y)
+    for (size_t i = thread_of_grid(); i < count; i += threads_of_grid()) {
+      size_t at = n * count + i;
+      R slope, value;
+      value = el<R>::act(act, z[at] + bias[n * stride_bias + i % O], &slope);
+      z[at] = value;
+      if (deriv) deriv[at] = slope;
+    }
+}
+
+/* A grid over `count` elements of each of N members. */
+static dim3 member_grid(const coh_cuda_queue *q, size_t N, size_t count) {
+  size_t each = (count + THREADS - 1) / THREADS;
+  size_t most = q->blocks / (N < 1 ? 1 : N) + 1;
+  return dim3((unsigned)(each < 1 ? 1 : each < most ? each : most), grid_side(N), 1);
+}
+
+extern "C" cudaError_t coh_cuda_bias_act(const coh_cuda_queue *q, coh_act act, size_t N,
+                                         size_t B, size_t O, const void *bias,
+                                         size_t stride_bias, void *z, void *deriv) {
+  dim3 grid = member_grid(q, N, B * O);
+  if (q->dtype == COH_F64)
+    COH_LAUNCH(bias_act<double>, grid, THREADS, 0, q->stream, act, N, B * O, O,
+               (const double *)bias, stride_bias, (double *)z, (double *)deriv);
+  else
+    COH_LAUNCH(bias_act<float>, grid, THREADS, 0, q->stream, act, N, B * O, O,
+               (const float *)bias, stride_bias, (float *)z, (float *)deriv);
+  return cudaGetLastError();
+}
+
+template <class R>
+static __global__ void multiply(size_t count, void *to, const void *by) {
+  for (size_t i = thread_of_grid(); i < count; i += threads_of_grid())
+    ((R *)to)[i] *= ((const R *)by)[i];
+}
+
+extern "C" cudaError_t coh_cuda_act_grad(const coh_cuda_queue *q, size_t count, void *dz,
+                                         const void *deriv) {
+  BY_TYPE(q, multiply, blocks_for(q, count), THREADS, 0, count, dz, deriv);
+}
+
+/* c[b * ldc + i * O + o] = a[b, i] dz[b, o] */
+template <class R>
+static __global__ void outer(size_t B, size_t I, size_t O, const void *a, const void *dz,
+                             void *c, size_t ldc) {
+  const size_t row = I * O, count = B * row;
+  for (size_t k = thread_of_grid(); k < count; k += threads_of_grid()) {
+    size_t b = k / row, at = k - b * row, i = at / O, o = at - i * O;
+    R left = a ? ((const R *)a)[b * I + i] : (R)1;
+    ((R *)c)[b * ldc + at] = left * ((const R *)dz)[b * O + o];
+  }
+}
+
+extern "C" cudaError_t coh_cuda_outer(const coh_cuda_queue *q, size_t B, size_t I,
+                                      size_t O, const void *a, const void *dz, void *c,
+                                      size_t ldc) {
+  BY_TYPE(q, outer, blocks_for(q, B * I * O), THREADS, 0, B, I, O, a, dz, c, ldc);
+}
+
+/* ---- sums over the batch --------------------------------------------------------- */
+
+enum { SUM_ROWS = 8 };
+
+/* db[n, o] = sum_b dz[n, b, o]. A block of WARP columns by SUM_ROWS: row y adds rows y,
+ * y + SUM_ROWS, ..., then the SUM_ROWS sums are added in their order. */
+template <class R>
+static __global__ void bias_grad(size_t N, size_t B, size_t O, const void *dz, void *db,
+                                 size_t stride_db) {
+  __shared__ R part[SUM_ROWS][WARP];
+  const size_t o = (size_t)blockIdx.x * WARP + threadIdx.x;
+  for (size_t n = blockIdx.y; n < N; n += gridDim.y) {
+    const R *from = (const R *)dz + n * B * O;
+    R sum = 0;
+    for (size_t b = threadIdx.y; b < B && o < O; b += SUM_ROWS) sum += from[b * O + o];
+    part[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y == 0 && o < O) {
+      for (int y = 1; y < SUM_ROWS; y++) sum += part[y][threadIdx.x];
+      ((R *)db)[n * stride_db + o] = sum;
+    }
+    __syncthreads();
+  }
+}
+
+extern "C" cudaError_t coh_cuda_bias_grad(const coh_cuda_queue *q, size_t N, size_t B,
+                                          size_t O, const void *dz, void *db,
+                                          size_t stride_db) {
+  dim3 grid((unsigned)((O + WARP - 1) / WARP), grid_side(N), 1), block(WARP, SUM_ROWS, 1);
+  BY_TYPE(q, bias_grad, grid, block, 0, N, B, O, dz, db, stride_db);
+}
+
+/* The sum of `x` over a block of THREADS, on thread 0; all threads call it. */
+static __device__ double block_sum(double x) {
+  __shared__ double part[THREADS / WARP];
+  for (int half = WARP / 2; half > 0; half /= 2)
+    x += __shfl_down_sync(0xffffffffu, x, half);
+  __syncthreads(); /* part of an earlier sum was read */
+  if (threadIdx.x % WARP == 0) part[threadIdx.x / WARP] = x;
+  __syncthreads();
+  double sum = 0;
+  for (int i = 0; i < THREADS / WARP && threadIdx.x == 0; i++) sum += part[i];
+  return sum;
+}
+
+/* Element i of a member's batch: returns (out - y)^2, dout as a factor of out - y. */
+template <class R>
+static __device__ double square(const coh_loss_args &a, R factor, size_t n, size_t i) {
+  const size_t at = n * a.B * a.O + i;
+  R e = ((const R *)a.out)[at] - ((const R *)a.y)[n * a.stride_t + i];
+  if (a.dout) ((R *)a.dout)[at] = factor * e;
+  return (double)e * (double)e;
+}
+
+template <class R> static __global__ void mse(coh_loss_args a) {
+  const R factor = (R)(2 * a.scale / (double)a.O);
+  for (size_t n = blockIdx.x; n < a.N; n += gridDim.x) {
+    double sum = 0;
+    for (size_t i = threadIdx.x; i < a.B * a.O; i += blockDim.x)
+      sum += square<R>(a, factor, n, i);
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) a.loss[n] += sum / (double)a.O;
+  }
+}
+
+/* Row loss -log softmax(row)[label] and its gradient, elements `ld` apart; *right:
+ * whether the first maximum is the label. A label that is none gives NaN. */
+template <class R>
+static __device__ double softmax_row(size_t O, size_t ld, const R *row, int32_t label,
+                                     R scale, R *dout, bool *right) {
+  *right = false;
+  const bool none = label < 0 || (size_t)label >= O;
+  R max = row[0];
+  for (size_t j = 1; j < O; j++) max = row[j * ld] > max ? row[j * ld] : max;
+  size_t first = O;
+  double sum = 0;
+  for (size_t j = O; j-- > 0;) first = row[j * ld] == max ? j : first;
+  for (size_t j = 0; j < O; j++) sum += (double)el<R>::exp(row[j * ld] - max);
+  R factor = (R)((double)scale / sum);
+  for (size_t j = 0; j < O && dout; j++)
+    dout[j * ld] = factor * el<R>::exp(row[j * ld] - max) -
+                   (!none && j == (size_t)label ? scale : (R)0);
+  if (none) return nan("");
+  *right = first == (size_t)label;
+  return log(sum) - (double)(row[(size_t)label * ld] - max);
+}
+
+/* A block a member, a thread a row. */
+template <class R> static __global__ void cross_entropy(coh_loss_args a) {
+  for (size_t n = blockIdx.x; n < a.N; n += gridDim.x) {
+    double loss = 0, correct = 0;
+    for (size_t b = threadIdx.x; b < a.B; b += blockDim.x) {
+      size_t at = (n * a.B + b) * a.O;
+      bool right;
+      loss += softmax_row<R>(a.O, 1, (const R *)a.out + at, a.labels[n * a.stride_t + b],
+                             (R)a.scale, a.dout ? (R *)a.dout + at : NULL, &right);
+      correct += right;
+    }
+    loss = block_sum(loss);
+    correct = block_sum(correct);
+    if (threadIdx.x == 0) {
+      a.loss[n] += loss;
+      if (a.correct) a.correct[n] += correct;
+    }
+  }
+}
+
+extern "C" cudaError_t coh_cuda_loss(const coh_cuda_queue *q, const coh_loss_args *a) {
+  unsigned grid = grid_side(a->N);
+  if (a->y) BY_TYPE(q, mse, grid, THREADS, 0, *a);
+  BY_TYPE(q, cross_entropy, grid, THREADS, 0, *a);
+}
+
+/* ---- optimiser ------------------------------------------------------------------- */
+
+enum {
+  STEP_EACH = 4
+}; /* elements of a thread: what it computes for a member serves all */
+
+template <class R>
+static __device__ void step_element(const coh_step_args &a,
+                                    const typename el<R>::rule *rule, size_t i) {
+  R *w = (R *)a.w + i, *m = (R *)a.m + i;
+  R g = ((const R *)a.g)[i];
+  if (a.kind == COH_ADAM)
+    *w = el<R>::adam(rule, *w, g, m, (R *)a.v + i);
+  else if (a.m)
+    *w = el<R>::momentum(rule, *w, g, m);
+  else
+    *w = el<R>::plain(rule, *w, g);
+}
+
+template <class R> static __global__ void step(coh_step_args a) {
+  const size_t first = (size_t)blockIdx.x * THREADS * STEP_EACH + threadIdx.x;
+  for (size_t n = blockIdx.y; n < a.N; n += gridDim.y) {
+    const typename el<R>::rule rule = el<R>::make(a, n);
+    for (int k = 0; k < STEP_EACH; k++) {
+      size_t i = first + (size_t)k * THREADS;
+      if (i < a.P) step_element<R>(a, &rule, n * a.P + i);
+    }
+  }
+}
+
+extern "C" cudaError_t coh_cuda_step(const coh_cuda_queue *q, const coh_step_args *a) {
+  size_t each = THREADS * STEP_EACH;
+  dim3 grid((unsigned)((a->P + each - 1) / each), grid_side(a->N), 1);
+  BY_TYPE(q, step, grid, THREADS, 0, *a);
+}
+
+/* ---- small networks --------------------------------------------------------------
+ *
+ * A block takes one member through forward, loss and backward, ROWS rows of the batch at
+ * a time; activations stay in shared memory as [feature][LD], so that the lanes of a warp
+ * hold neighbouring rows and a weight serves them all. Rows that fill up the last tile
+ * have gradient 0.
+ */
+enum { SMALL_THREADS = 128, ROWS = 32, LD = ROWS + 1, OUTS = 4 };
+
+/* Where a layer's arrays start in shared memory, in elements. */
+typedef struct small_place {
+  size_t in[COH_SMALL_LAYERS]; /* [in, LD] what the layer reads */
+  size_t dz[COH_SMALL_LAYERS]; /* [out, LD] slopes, then gradients by pre-activations */
+  size_t out;                  /* [O, LD] of the last layer */
+  size_t end;
+} small_place;
+
+static small_place place_of(const coh_small *s) {
+  small_place p = {};
+  for (size_t l = 0; l < s->L; l++) {
+    p.in[l] = p.end;
+    p.end += s->layer[l].in * LD;
+    p.dz[l] = p.end;
+    p.end += s->layer[l].out * LD;
+  }
+  p.out = p.end;
+  p.end += s->layer[s->L - 1].out * LD;
+  return p;
+}
+
+/* c[j][row] = by[j][row] (bias[j] + sum_k w(k, j) a[k][row]) for j < m, of which a warp
+ * takes OUTS at a time; w(k, j) = w[k * wk + j * wj]; bias NULL: 0; by NULL: 1. */
+template <class R>
+static __device__ void small_product(size_t m, size_t n, const R *w, size_t wk, size_t wj,
+                                     const R *a, const R *bias, const R *by, R *c) {
+  const size_t lane = threadIdx.x % WARP, warps = SMALL_THREADS / WARP;
+  for (size_t j0 = threadIdx.x / WARP * OUTS; j0 < m; j0 += warps * OUTS) {
+    R sum[OUTS];
+    for (int j = 0; j < OUTS; j++) sum[j] = bias && j0 + j < m ? bias[j0 + j] : (R)0;
+    for (size_t k = 0; k < n; k++) {
+      R x = a[k * LD + lane];
+      for (int j = 0; j < OUTS; j++)
+        if (j0 + j < m) sum[j] += w[k * wk + (j0 + j) * wj] * x;
+    }
+    for (int j = 0; j < OUTS; j++)
+      if (j0 + j < m) {
+        size_t at = (j0 + j) * LD + lane;
+        c[at] = by ? by[at] * sum[j] : sum[j];
+      }
+  }
+}
+
+/* The tile's rows of x into the first layer's input, filled up with zeros. */
+template <class R>
+static __device__ void small_load(const coh_small &s, const R *x, size_t rows, R *to) {
+  const size_t I = s.layer[0].in;
+  for (size_t i = threadIdx.x; i < ROWS * I; i += SMALL_THREADS) {
+    size_t b = i / I, k = i - b * I;
+    to[k * LD + b] = b < rows ? x[i] : (R)0;
+  }
+}
+
+template <class R>
+static __device__ void small_forward(const coh_small &s, const small_place &p,
+                                     const R *params, R *shared) {
+  for (size_t l = 0; l < s.L; l++) {
+    const coh_small_layer y = s.layer[l];
+    const bool last = l + 1 == s.L;
+    R *out = shared + (last ? p.out : p.in[l + 1]), *slope = shared + p.dz[l];
+    __syncthreads();
+    small_product<R>(y.out, y.in, params + y.w, y.out, 1, shared + p.in[l],
+                     params + y.w + y.in * y.out, NULL, out);
+    if (last) break;
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < y.out * ROWS; i += SMALL_THREADS) {
+      size_t at = i / ROWS * LD + i % ROWS;
+      out[at] = el<R>::act(y.act, out[at], &slope[at]);
+    }
+  }
+  __syncthreads();
+}
+
+/* Loss of one row of the tile, its gradient into dz. */
+template <class R>
+static __device__ double small_row(const coh_small &s, size_t n, size_t b, size_t row,
+                                   const R *out, R *dz) {
+  const size_t O = s.layer[s.L - 1].out;
+  if (s.y) {
+    const R *y = (const R *)s.y + n * s.stride_t + b * O;
+    const R factor = (R)(2 * s.scale / (double)O);
+    double sum = 0;
+    for (size_t o = 0; o < O; o++) {
+      R e = out[o * LD + row] - y[o];
+      dz[o * LD + row] = factor * e;
+      sum += (double)e * (double)e;
+    }
+    return sum / (double)O;
+  }
+  bool right;
+  return softmax_row<R>(O, LD, out + row, s.labels[n * s.stride_t + b], (R)s.scale,
+                        dz + row, &right);
+}
+
+/* The tile's loss, on thread 0: the first warp takes a row each. */
+template <class R>
+static __device__ double small_loss(const coh_small &s, const small_place &p, size_t n,
+                                    size_t first, size_t rows, R *shared) {
+  const size_t row = threadIdx.x, O = s.layer[s.L - 1].out;
+  R *dz = shared + p.dz[s.L - 1];
+  double loss = 0;
+  if (row >= ROWS) return 0;
+  if (row < rows)
+    loss = small_row<R>(s, n, first + row, row, shared + p.out, dz);
+  else
+    for (size_t o = 0; o < O; o++) dz[o * LD + row] = 0;
+  for (int half = WARP / 2; half > 0; half /= 2)
+    loss += __shfl_down_sync(0xffffffffu, loss, half);
+  return loss;
+}
+
+/* grads [in + 1, out] (+)= sum over the tile's rows of input times dz; the last row, of
+ * inputs 1, is the bias. */
+template <class R>
+static __device__ void small_grad(const coh_small_layer &y, const R *in, const R *dz,
+                                  bool add, R *grads) {
+  for (size_t i = threadIdx.x; i < (y.in + 1) * y.out; i += SMALL_THREADS) {
+    size_t k = i / y.out, o = i - k * y.out;
+    const R *a = in + k * LD, *d = dz + o * LD;
+    R sum = 0;
+    for (size_t r = 0; r < ROWS; r++) sum += k < y.in ? a[r] * d[r] : d[r];
+    grads[i] = add ? grads[i] + sum : sum;
+  }
+}
+
+template <class R>
+static __device__ void small_backward(const coh_small &s, const small_place &p, bool add,
+                                      const R *params, R *grads, R *shared) {
+  for (size_t l = s.L; l-- > 0;) {
+    const coh_small_layer y = s.layer[l];
+    __syncthreads();
+    small_grad<R>(y, shared + p.in[l], shared + p.dz[l], add, grads + y.w);
+    if (l > 0)
+      small_product<R>(y.in, y.out, params + y.w, 1, y.out, shared + p.dz[l], NULL,
+                       shared + p.dz[l - 1], shared + p.dz[l - 1]);
+  }
+  __syncthreads();
+}
+
+template <class R>
+static __global__ void __launch_bounds__(SMALL_THREADS)
+    small(coh_small s, small_place p) {
+  COH_SHARED(R, shared);
+  const size_t I = s.layer[0].in;
+  for (size_t n = blockIdx.x; n < s.N; n += gridDim.x) {
+    const R *params = (const R *)s.params + n * s.P;
+    const R *x = (const R *)s.x + n * s.stride_x;
+    R *grads = (R *)s.grads + n * s.P;
+    double loss = 0;
+    for (size_t b = 0; b < s.B; b += ROWS) {
+      size_t rows = s.B - b;
+      if (rows > ROWS) rows = ROWS;
+      small_load<R>(s, x + b * I, rows, shared + p.in[0]);
+      small_forward<R>(s, p, params, shared);
+      loss += small_loss<R>(s, p, n, b, rows, shared);
+      small_backward<R>(s, p, b > 0, params, grads, shared);
+    }
+    if (threadIdx.x == 0) s.loss[n] += loss;
+  }
+}
+
+extern "C" cudaError_t coh_cuda_small(const coh_cuda_queue *q, const coh_small *s) {
+  const small_place p = place_of(s);
+  size_t bytes = p.end * coh_dtype_size(q->dtype);
+  if (s->N == 0 || s->B == 0) return cudaSuccess;
+  BY_TYPE(q, small, (unsigned)(s->N < INT32_MAX ? s->N : INT32_MAX), SMALL_THREADS, bytes,
+          *s, p);
+}
+
+extern "C" size_t coh_cuda_small_width(coh_dtype dtype) {
+  return COH_CUDA_SHARED / (LD * coh_dtype_size(dtype)) - COH_SMALL_WIDTH;
+}
+
+extern "C" cudaError_t coh_cuda_prepare(void) {
+  const cudaFuncAttribute most = cudaFuncAttributeMaxDynamicSharedMemorySize;
+  cudaError_t rc =
+      cudaFuncSetAttribute((const void *)small<float>, most, COH_CUDA_SHARED);
+  if (!rc) rc = cudaFuncSetAttribute((const void *)small<double>, most, COH_CUDA_SHARED);
+  if (!rc) rc = cudaFuncSetAttribute((const void *)order_near, most, NEAR_BYTES);
+  return rc;
+}
