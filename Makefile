@@ -120,6 +120,13 @@ $(BUILD)/git.stamp: .FORCE
 $(BUILD)/src/store/manifest.o $(BUILD)/jobs/cohort.o: $(BUILD)/git.stamp
 $(BUILD)/src/store/manifest.o $(BUILD)/jobs/cohort.o: CPPFLAGS += -DCOH_GIT='"$(GIT)"'
 
+# the page's style and script as strings of C
+$(BUILD)/src/plot/%.inc: src/plot/%
+	@mkdir -p $(@D)
+	$(call SAY,sed,$<)sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $< >$@
+$(BUILD)/src/plot/page.o: $(BUILD)/src/plot/page.css.inc $(BUILD)/src/plot/page.js.inc
+$(BUILD)/src/plot/page.o: CPPFLAGS += -I$(BUILD)/src/plot
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call SAY,cc,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<

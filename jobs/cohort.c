@@ -12,6 +12,7 @@
 #include "job.h"
 #include "merge.h"
 #include "plan.h"
+#include "plot.h"
 #include "slurm.h"
 #include "start.h"
 #include "status.h"
@@ -150,6 +151,17 @@ cleanup:
   return rc;
 }
 
+/* The results are complete by now: what goes wrong here is a warning. */
+static void make_report(job *j, bool sweeps, const batch_wish *wish) {
+  coh_error ignored;
+  const coh_config *cfg = &j->cfg;
+  if (!cfg->experiment.report || j->grid.rank != 0 || (sweeps && wish->n > 1)) return;
+  if (sweeps && coh_format(j->results, sizeof j->results, &ignored, "%s/%s",
+                           cfg->experiment.results, cfg->experiment.name) != COH_OK)
+    return;
+  if (j->results[0]) plot_at_end(j, j->results);
+}
+
 static int run_job(job *j, const char *path, size_t n, const char **set,
                    const batch_wish *wish, coh_error *err) {
   int rc;
@@ -169,6 +181,7 @@ static int run_job(job *j, const char *path, size_t n, const char **set,
                   wish->k, wish->n, path);
   else
     rc = j->cfg.experiment.job == COH_JOB_TRAIN ? job_train(j, err) : job_extract(j, err);
+  if (rc == COH_OK) make_report(j, sweeps, wish);
 cleanup:
   coh_sweep_destroy(sweep);
   return rc;
@@ -316,6 +329,10 @@ static const command commands[] = {
      command_status},
     {"merge", "RESULTS/NAME... [-o OUT] [--copy]",
      "one runs.csv and runs.h5 of a sweep from its sub-batches", command_merge},
+    {"plot", "RUN|SWEEP [kind ...] [--format svg,png,pdf] [--out FOLDER] ...",
+     "figures of a run or a sweep, by gnuplot; --help tells the kinds", command_plot},
+    {"report", "RUN|SWEEP [--out FOLDER] ...",
+     "all figures and one HTML page of them: report.html", command_report},
     {"help", "[SECTION | COMMAND]", "this text, or the parameters of a section",
      command_help},
     {"fetch", "NAME [URL]", "get a data set: mnist, fashion_mnist, cifar10",

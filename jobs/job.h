@@ -21,8 +21,10 @@ typedef struct job {
   coh_grid grid;
   coh_sink sink; /* remarks: printed by rank 0 */
   size_t n_set;  /* overrides of the command line for other files: "teacher:sec.key=v" */
-  const char **set;      /* borrowed */
-  const char *command;   /* the command line, for the manifest */
+  const char **set;    /* borrowed */
+  const char *command; /* the command line, for the manifest */
+  char
+      results[COH_PATH]; /* rank 0: folder of what the run came to; "" until it is done */
   size_t part_k, part_n; /* train only part k of n of the students; 0: all of them */
   /* of a run of a sweep; NULL for a run of its own */
   struct batch *batch;       /* sub-batch.h: the sub-batch it belongs to */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plot.h"
 #include "results.h"
 
 static const char usage[] = "usage: cohort merge RESULTS/NAME... [-o OUT] [--copy]";
@@ -226,6 +227,7 @@ static int merge(const request *r, int *status, coh_error *err) {
   memcpy(spec.sweep, of.hash.hex, sizeof spec.sweep);
   COH_TRY(coh_merge_runs(&spec, &sink, &m, err));
   COH_TRY(tell(&of, out, &m, err));
+  if (coh_sweep_base(of.sweep)->experiment.report && !r->out) plot_after_merge(r->in[0]);
   *status = m.conflict ? CONFLICT : m.missing || m.failed ? INCOMPLETE : 0;
 cleanup:
   coh_merge_free(&m);

@@ -1,5 +1,5 @@
-/* report.c - what an extraction found: clusters.csv, neurons.csv, the table that people
- * read, and the measures of its row in runs.csv. Rank 0 only. */
+/* report.c - what an extraction found: clusters.csv, neurons.csv, tree.h5, the table that
+ * people read, and the measures of its row in runs.csv. Rank 0 only. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +68,14 @@ static int write_stability(const extraction *x, coh_error *err) {
 cleanup:
   coh_text_free(&csv);
   return rc;
+}
+
+static int write_trees(const extraction *x, coh_error *err) {
+  char path[COH_PATH];
+  const coh_clustering *layer[COH_MAX_LAYERS];
+  for (size_t l = 0; l < x->n_layers; l++) layer[l] = x->layer[l].cluster;
+  int rc = coh_format(path, sizeof path, err, "%s/tree.h5", x->folder);
+  return rc ? rc : coh_trees_save(path, x->n_layers, layer, err);
 }
 
 /* ---- comparison with the teacher
@@ -288,6 +296,7 @@ int extraction_report(const extraction *x, coh_measures *m, coh_error *err) {
   int rc;
   comparisons c = {0};
   COH_TRY(write_clusters(x, err));
+  COH_TRY(write_trees(x, err));
   if (x->job->cfg.extraction.stability) COH_TRY(write_stability(x, err));
   if (x->teacher->known) {
     COH_TRY(compare(x, &c, err));

@@ -183,6 +183,8 @@ int run_put_row(run *r, const char *folder, const coh_measures *measures, double
   row.measures = measures;
   row.seconds = seconds;
   if (r->job->grid.rank == 0) rc = coh_runs_put(r->sweep, 1, &row, err);
+  if (r->job->grid.rank == 0 && rc == COH_OK)
+    rc = coh_format(r->job->results, sizeof r->job->results, err, "%s", folder);
   return coh_agree(r->job->grid.world, rc, err);
 }
 

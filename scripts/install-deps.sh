@@ -5,7 +5,7 @@ set -eu
 
 run="gcc make pkg-config openmpi-bin libopenmpi-dev libscalapack-openmpi-dev
   libhdf5-openmpi-dev libopenblas-dev libiniparser-dev librandom123-dev libb2-dev
-  libjansson-dev zlib1g-dev dataset-fashion-mnist"
+  libjansson-dev zlib1g-dev gnuplot-nox dataset-fashion-mnist"
 test="$run g++ libcmocka-dev python3 python3-numpy python3-scipy python3-h5py python3-pandas
   python3-torch curl slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge libpmix2
   iproute2 procps util-linux"

@@ -113,6 +113,7 @@ typedef struct coh_config {
     int64_t seed;               /* initialisation; data order unless that has one */
     int64_t members;            /* networks trained side by side by job = train */
     bool quiet;
+    bool report;                /* figures and a page at the end */
     int on_failure;             /* coh_on_failure: of a sweep's run */
     double checkpoint_minutes;  /* 0 = never by time */
     coh_steps checkpoint_steps; /* 0ep = never by step */

@@ -191,8 +191,13 @@ typedef struct coh_clustering {
   size_t n_leaves;   /* of the tree: n vectors; robust: what copies and idle ones left */
   coh_merge *merges; /* [n_leaves - 1] */
   size_t *leaf;      /* robust: [n] leaf that holds a vector, SIZE_MAX for idle ones */
-  double cut;        /* robust: largest spread that pi/beta allows */
-  size_t n_clusters; /* all, kept or not */
+  size_t *order;     /* [n_leaves] of coh_leaf_order */
+  /* Distances of leaves that lie evenly in this order, at most COH_TREE_SHOWN. */
+  size_t n_shown;
+  size_t *shown;        /* [n_shown] places in the order */
+  double *apart;        /* condensed [n_shown (n_shown - 1) / 2] */
+  double cut;           /* robust: largest spread that pi/beta allows */
+  size_t n_clusters;    /* all, kept or not */
   coh_cluster *cluster; /* [n_clusters] */
   size_t *label;        /* [n] index into cluster */
   double *sign; /* [n] +1 or -1 that made vectors canonical (canonical = distance: +1
@@ -220,6 +225,38 @@ typedef struct coh_clustering {
 int coh_cluster_layer(MPI_Comm comm, const coh_layer_view *, const coh_cluster_options *,
                       const coh_sink *, coh_clustering **out, coh_error *err);
 void coh_clustering_destroy(coh_clustering *);
+
+/* ---- the tree on file ---------------------------------------------------------------
+ */
+
+enum { COH_TREE_SHOWN = 400 };
+
+/* order [n]: the leaves from left to right as a dendrogram has them, below each merge all
+ * of a before all of b. */
+int coh_leaf_order(size_t n, const coh_merge *merges, size_t *order, coh_error *err);
+
+/* What the figures of a clustering are drawn from. */
+typedef struct coh_dendrogram {
+  size_t n;          /* leaves */
+  coh_merge *merges; /* [n - 1] */
+  size_t *order;     /* [n] */
+  size_t *cluster;   /* [n] of each leaf: its row in clusters.csv */
+  double cut;
+  size_t n_shown; /* as in coh_clustering */
+  size_t *shown;
+  double *apart;
+} coh_dendrogram;
+
+#define COH_TREE_KIND "tree"
+enum { COH_TREE_FORMAT = 1 };
+/* The trees of L layers, in one archive of kind "tree": of each layer l = 1..L the arrays
+ * layer<l>/merges [n - 1, 2], height [n - 1], order [n], cluster [n], cut, shown and
+ * distance (condensed, float32). One process alone reads and writes. */
+int coh_trees_save(const char *path, size_t L, const coh_clustering *const *layer,
+                   coh_error *err);
+/* *out [*L], ended by coh_trees_free. COH_EDATA where the file is not one of these. */
+int coh_trees_load(const char *path, coh_dendrogram **out, size_t *L, coh_error *err);
+void coh_trees_free(coh_dendrogram *, size_t L); /* NULL accepted */
 
 /* ---- least squares ----------------------------------------------------------------- */
 

@@ -80,6 +80,10 @@ static const coh_param params[] = {
         DEF("1"), RANGE(1, 1e6)),
   PARAM(experiment, quiet, NONE, BOTH, "Whether to leave out the progress line.",
         DEF("false")),
+  PARAM(experiment, report, NONE, BOTH,
+        "Whether to end with figures and a page of them, as `cohort report` makes; needs "
+        "gnuplot. A divided sweep has its page from `cohort merge`.",
+        DEF("false")),
   PARAM(experiment, on_failure, NONE, BOTH,
         "What a sweep does when one of its runs fails: record it and go on, or stop.",
         DEF("continue"), ONE_OF("continue", "stop")),

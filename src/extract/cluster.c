@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 int coh_cluster_options_of(const coh_config *cfg, coh_act act, coh_cluster_options *out,
                            coh_error *err) {
@@ -34,6 +35,9 @@ int coh_cluster_options_of(const coh_config *cfg, coh_act act, coh_cluster_optio
 void coh_clustering_destroy(coh_clustering *c) {
   if (!c) return;
   free(c->stability.size);
+  free(c->apart);
+  free(c->shown);
+  free(c->order);
   free(c->leaf);
   free(c->linear);
   free(c->constant);
@@ -184,6 +188,28 @@ static int choose_vectors(coh_layer_work *k, vectors *v, coh_error *err) {
   return coh_robust_prepare(k, &v->n, &v->D, &v->f, err);
 }
 
+/* The order of the leaves, and the distances of some of them. */
+static int show_tree(coh_layer_work *k, const vectors *v, coh_error *err) {
+  int rc;
+  coh_clustering *c = k->out;
+  double *f = NULL;
+  size_t m = v->n < COH_TREE_SHOWN ? v->n : COH_TREE_SHOWN;
+  COH_TRY(coh_alloc(&c->order, v->n, sizeof *c->order, err));
+  COH_TRY(coh_leaf_order(v->n, c->merges, c->order, err));
+  COH_TRY(coh_alloc(&c->shown, m, sizeof *c->shown, err));
+  COH_TRY(coh_alloc(&c->apart, m * m / 2 + 1, sizeof *c->apart, err));
+  COH_TRY(coh_alloc(&f, m * v->D, sizeof *f, err));
+  c->n_shown = m;
+  for (size_t i = 0; i < m; i++) {
+    c->shown[i] = (2 * i + 1) * v->n / (2 * m);
+    memcpy(f + i * v->D, v->f + c->order[c->shown[i]] * v->D, v->D * sizeof *f);
+  }
+  coh_distances_plain(m, v->D, f, v->mask, v->metric, v->symmetric, c->apart);
+cleanup:
+  free(f);
+  return rc;
+}
+
 /* Steps 5 to 8 on rank 0. */
 static int cluster(coh_layer_work *k, coh_error *err) {
   int rc;
@@ -215,7 +241,8 @@ int coh_cluster_layer(MPI_Comm comm, const coh_layer_view *view,
   COH_TRY(coh_agree(comm, rc, err));
   COH_TRY(coh_tree(comm, v.n, v.D, v.f, v.mask, v.metric, v.symmetric, v.linkage,
                    v.merges, err));
-  if (rank == 0) rc = cluster(&k, err);
+  if (rank == 0) rc = show_tree(&k, &v, err);
+  if (rank == 0 && !rc) rc = cluster(&k, err);
   COH_TRY(coh_agree(comm, rc, err));
   *out = k.out;
   k.out = NULL;

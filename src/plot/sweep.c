@@ -1,0 +1,352 @@
+/* sweep.c - figures of many runs: which columns stand for which axis, and the figures of
+ * one measure. Pareto fronts, parallel coordinates and the states of runs are drawn in
+ * compare.c. Uses base, store. */
+#include "plot/sweep.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_AXES = 6, MOST_CURVES = 6, MOST_TICS = 16 };
+
+/* ---- axes ----------------------------------------------------------------------------
+ */
+
+static const char *unit_of(const char *name) {
+  if (strcmp(name, "time_s") == 0) return " [s]";
+  if (strstr(name, "accuracy")) return " (fraction right)";
+  if (strstr(name, "w_m") || strstr(name, "a_m")) return " (cosine distance)";
+  return "";
+}
+
+void coh_axis_label(const char *axis, const coh_column *c, const char *before,
+                    coh_text *out) {
+  coh_text text = {0};
+  coh_text_add(&text, "%s%s%s", before, c->name, unit_of(c->name));
+  coh_text_add(out, "set %slabel ", axis);
+  coh_gnuplot_quote(out, text.data ? text.data : "");
+  coh_text_add(out, "\n");
+  coh_text_free(&text);
+}
+
+bool coh_axis_is_log(const coh_plot_axis *wish, const coh_column *c, size_t n) {
+  if (!c->number || wish->scale == COH_SCALE_LINEAR) return false;
+  return wish->scale == COH_SCALE_LOG || coh_wants_log(n, c->at);
+}
+
+void coh_axis_values(const char *axis, const coh_column *c, coh_text *out) {
+  size_t step = (c->n_value + MOST_TICS - 1) / MOST_TICS;
+  coh_text_add(out, "set %stics (", axis);
+  for (size_t k = 0; k < c->n_value; k += step) {
+    char text[32];
+    snprintf(text, sizeof text, "%.*s", 24, c->value[k]);
+    coh_text_add(out, "%s", k ? ", " : "");
+    coh_gnuplot_quote(out, text);
+    coh_text_add(out, " %zu", k);
+  }
+  coh_text_add(out, ")%s\n", *axis == 'x' && c->n_value > 6 ? " rotate by -40" : "");
+}
+
+static void range_of(const coh_column *c, size_t n, double *least, double *most) {
+  *least = INFINITY, *most = -INFINITY;
+  for (size_t i = 0; i < n; i++) {
+    if (!isfinite(c->at[i])) continue;
+    *least = fmin(*least, c->at[i]);
+    *most = fmax(*most, c->at[i]);
+  }
+}
+
+/* A parameter's own values, if they find room; else round numbers. */
+void coh_axis_numbers(const char *axis, const coh_column *c, bool log, size_t n,
+                      coh_text *out) {
+  size_t letters = 0;
+  double least, most;
+  range_of(c, n, &least, &most);
+  if (log) coh_gnuplot_log(out, axis, least, most);
+  if (!c->number || *axis != 'x') return;
+  for (size_t k = 0; k < c->n_value; k++) letters += strlen(c->value[k]) + 2;
+  if (letters > 40 || c->is == COH_COLUMN_MEASURE) {
+    if (!log) coh_gnuplot_tics(out, axis, least, most);
+    return;
+  }
+  coh_text_add(out, "set %stics (", axis);
+  for (size_t k = 0; k < c->n_value; k++)
+    coh_text_add(out, "%s'%s' %s", k ? ", " : "", c->value[k], c->value[k]);
+  coh_text_add(out, ")\n");
+}
+
+/* ---- a measure against one parameter --------------------------------------------------
+ */
+
+typedef struct against {
+  const coh_frame *frame;
+  const coh_column *x, *y, *by; /* by: a curve for each of its values; NULL: one curve */
+  bool log_x, log_y;
+} against;
+
+typedef struct group {
+  size_t n;
+  double mean, least, most;
+} group;
+
+static group group_of(const against *a, size_t x, size_t curve) {
+  group g = {0, NAN, INFINITY, -INFINITY};
+  double sum = 0;
+  for (size_t i = 0; i < a->frame->n; i++) {
+    double v = a->y->at[i];
+    if (a->x->place[i] != x || (a->by && a->by->place[i] != curve) || !isfinite(v))
+      continue;
+    sum += v;
+    g.n++;
+    g.least = fmin(g.least, v);
+    g.most = fmax(g.most, v);
+  }
+  if (g.n) g.mean = sum / (double)g.n;
+  return g;
+}
+
+/* Place of a value on the axis: the number itself, or its rank. */
+static double position(const coh_column *c, size_t place) {
+  return c->number ? coh_text_number(c->value[place]) : (double)place;
+}
+
+/* A block of lines for each curve that has points; returns how many, their values of `by`
+ * in curve[]. */
+static size_t add_groups(const against *a, size_t curve[MOST_CURVES], coh_text *csv) {
+  size_t n = 0, curves = a->by ? a->by->n_value : 1;
+  for (size_t c = 0; c < curves && n < MOST_CURVES; c++) {
+    size_t before = csv->len;
+    for (size_t k = 0; k < a->x->n_value; k++) {
+      group g = group_of(a, k, c);
+      if (g.n == 0) continue;
+      if (csv->len == before && n) coh_text_add(csv, "\n\n");
+      const double v[] = {position(a->x, k), g.mean, g.least, g.most};
+      for (size_t q = 0; q < 4; q++) {
+        coh_csv_number(csv, v[q]);
+        coh_text_add(csv, ",");
+      }
+      coh_text_add(csv, "%zu,", g.n);
+      coh_csv_cell(csv, a->x->value[k]);
+      coh_text_add(csv, ",");
+      coh_csv_cell(csv, a->by ? a->by->value[c] : "");
+      coh_text_add(csv, "\n");
+    }
+    if (csv->len > before) curve[n++] = c;
+  }
+  return n;
+}
+
+static void plot_groups(const against *a, size_t n, const size_t *curve, coh_sketch *s) {
+  static const char *const colour[MOST_CURVES] = {COH_BLUE, COH_ORANGE, COH_GREEN,
+                                                  COH_RED,  COH_SKY,    COH_INK};
+  static const int shape[MOST_CURVES] = {7, 5, 9, 13, 6, 4};
+  for (size_t i = 0; i < n; i++) {
+    coh_text_add(&s->script,
+                 "%s'%s.csv' skip 1 index %zu using 1:3:4 with filledcurves linecolor %s "
+                 "fillstyle transparent solid 0.18",
+                 i ? ", \\\n  " : "plot ", s->name, i, colour[i]);
+    coh_text_add(&s->script,
+                 ", \\\n  '%s.csv' skip 1 index %zu using 1:2:3:4 with yerrorlines "
+                 "linewidth 1.5 dashtype %zu pointtype %d pointsize 0.5 linecolor %s",
+                 s->name, i, i + 1, shape[i], colour[i]);
+    if (!a->by) continue;
+    coh_text_add(&s->script, " title ");
+    coh_gnuplot_quote(&s->script, a->by->value[curve[i]]);
+  }
+  coh_text_add(&s->script, "\n");
+}
+
+static void describe_against(const against *a, coh_text *out) {
+  size_t runs = 0, bad = 0;
+  for (size_t i = 0; i < a->frame->n; i++) {
+    runs += isfinite(a->y->at[i]) != 0;
+    bad += !isfinite(a->y->at[i]);
+  }
+  coh_text_add(out,
+               "%s over %s: mean and range of the runs that share its value (%zu in all)",
+               a->y->name, a->x->name, runs);
+  if (a->by) coh_text_add(out, ", for each %s", a->by->name);
+  coh_text_add(out, ".");
+  if (bad) coh_text_add(out, " %zu runs have no finite value and are left out.", bad);
+}
+
+static int draw_against(coh_figures *f, const against *a, coh_error *err) {
+  coh_sketch s;
+  size_t curve[MOST_CURVES];
+  coh_text title = {0};
+  coh_text_add(&title, "%s over %s", a->y->name, a->x->name);
+  coh_sketch_begin(&s, "measure", a->x->name, title.data ? title.data : "");
+  coh_text_free(&title);
+  describe_against(a, &s.caption);
+  coh_text_add(&s.csv, "x,mean,least,most,runs,");
+  coh_csv_cell(&s.csv, a->x->name);
+  coh_text_add(&s.csv, ",");
+  coh_csv_cell(&s.csv, a->by ? a->by->name : "curve");
+  coh_text_add(&s.csv, "\n");
+  size_t n = add_groups(a, curve, &s.csv);
+  if (n == 0) {
+    coh_figures_note(f, "measure: %s has no number in any finished run", a->y->name);
+    coh_sketch_drop(&s);
+    return COH_OK;
+  }
+  coh_axis_label("x", a->x, "", &s.script);
+  coh_axis_label("y", a->y, "", &s.script);
+  coh_axis_numbers("x", a->x, a->log_x, a->frame->n, &s.script);
+  coh_axis_numbers("y", a->y, a->log_y, a->frame->n, &s.script);
+  if (!a->x->number) coh_axis_values("x", a->x, &s.script);
+  if (!a->x->number)
+    coh_text_add(&s.script, "set xrange [-0.5:%.1f]\n", (double)a->x->n_value - 0.5);
+  coh_text_add(&s.script, "set offsets graph 0.02, graph 0.02, graph 0.03, graph 0.03\n"
+                          "set key maxrows 3\n");
+  if (a->by) {
+    coh_text_add(&s.script, "set key title ");
+    coh_gnuplot_quote(&s.script, a->by->name);
+    coh_text_add(&s.script, "\n");
+  }
+  plot_groups(a, n, curve, &s);
+  return coh_sketch_draw(f, &s, err);
+}
+
+static int draw_measures(coh_figures *f, const coh_plot_sweep *p, const coh_sweep_view *v,
+                         coh_error *err) {
+  int rc = COH_OK;
+  const coh_column *axis[MOST_AXES];
+  size_t n = coh_frame_axes(v->frame, axis, MOST_AXES);
+  if (v->x) axis[0] = v->x, n = 1;
+  if (n == 0 && (axis[0] = coh_frame_column(v->frame, "experiment.seed")) &&
+      axis[0]->is == COH_COLUMN_SEED)
+    n = 1;
+  for (size_t i = 0; i < n && rc == COH_OK; i++) {
+    against a = {.frame = v->frame, .x = axis[i], .y = v->y};
+    const coh_column *other[MOST_AXES];
+    size_t m = coh_frame_axes(v->frame, other, MOST_AXES);
+    for (size_t k = 0; k < m && !a.by; k++)
+      if (other[k] != a.x && other[k]->n_value <= MOST_CURVES) a.by = other[k];
+    a.log_x = coh_axis_is_log(&p->x, a.x, v->frame->n);
+    a.log_y = coh_axis_is_log(&p->y, a.y, v->frame->n);
+    rc = draw_against(f, &a, err);
+  }
+  return rc;
+}
+
+/* ---- a measure over two parameters ----------------------------------------------------
+ */
+
+static int draw_heatmap(coh_figures *f, const coh_sweep_view *v, const coh_column *x,
+                        const coh_column *y, const coh_plot_axis *wish, coh_error *err) {
+  coh_sketch s;
+  const coh_column *z = v->z;
+  coh_text title = {0};
+  against a = {.frame = v->frame, .x = x, .y = z, .by = y};
+  bool labels = x->n_value <= 8 && y->n_value <= 10;
+  double least = INFINITY, largest = -INFINITY;
+  coh_text_add(&title, "%s over %s and %s", z->name, x->name, y->name);
+  coh_sketch_begin(&s, "heatmap", "", title.data ? title.data : "");
+  coh_text_free(&title);
+  coh_text_add(&s.caption, "Mean of %s over %s and %s.", z->name, x->name, y->name);
+  coh_text_add(&s.csv, "x_place,y_place,mean,runs,x,y\n");
+  for (size_t i = 0; i < x->n_value; i++)
+    for (size_t k = 0; k < y->n_value; k++) {
+      group g = group_of(&a, i, k);
+      if (g.n == 0) continue;
+      least = fmin(least, g.mean);
+      largest = fmax(largest, g.mean);
+      coh_text_add(&s.csv, "%zu,%zu,", i, k);
+      coh_csv_number(&s.csv, g.mean);
+      coh_text_add(&s.csv, ",%zu,", g.n);
+      coh_csv_cell(&s.csv, x->value[i]);
+      coh_text_add(&s.csv, ",");
+      coh_csv_cell(&s.csv, y->value[k]);
+      coh_text_add(&s.csv, "\n");
+    }
+  coh_gnuplot_palette(&s.script);
+  coh_axis_label("x", x, "", &s.script);
+  coh_axis_label("y", y, "", &s.script);
+  coh_axis_label("cb", z, "mean ", &s.script);
+  coh_axis_values("x", x, &s.script);
+  coh_axis_values("y", y, &s.script);
+  bool log = coh_axis_is_log(wish, z, v->frame->n);
+  if (log) coh_axis_numbers("cb", z, log, v->frame->n, &s.script);
+  coh_text_add(
+      &s.script,
+      COH_BAR_MARGIN
+      "unset grid\nset border 0\nset xrange [-0.5:%.1f]\nset yrange [-0.5:%.1f]\n"
+      "plot '%s.csv' skip 1 using 1:2:(0.46):(0.46):3 with boxxyerror linecolor "
+      "palette fillstyle solid noborder",
+      (double)x->n_value - 0.5, (double)y->n_value - 0.5, s.name);
+  if (labels)
+    coh_text_add(
+        &s.script,
+        ", \\\n  '%s.csv' skip 1 using 1:2:(sprintf('%s', $3)):($3 > %.10g ? 0 : "
+        "16777215) with labels font ',%d' textcolor rgb variable",
+        s.name, log ? "%.0e" : "%.3g",
+        log ? sqrt(least * largest) : (least + largest) / 2, x->n_value > 5 ? 9 : 11);
+  coh_text_add(&s.script, "\n");
+  return coh_sketch_draw(f, &s, err);
+}
+
+static int heatmap(coh_figures *f, const coh_plot_sweep *p, const coh_sweep_view *v,
+                   coh_error *err) {
+  const coh_column *axis[2];
+  size_t n = coh_frame_axes(v->frame, axis, 2);
+  const coh_column *x = v->x ? v->x : n > 0 ? axis[0] : NULL, *y = v->y_axis;
+  for (size_t i = 0; i < n && !y; i++)
+    if (axis[i] != x) y = axis[i];
+  if (x && y) return draw_heatmap(f, v, x, y, p->z.name ? &p->z : &p->y, err);
+  if (f->n_kind > 0)
+    coh_figures_note(f, "heatmap: fewer than two parameters vary, besides seeds");
+  return COH_OK;
+}
+
+/* ---- all of them ----------------------------------------------------------------------
+ */
+
+/* The column that was asked for. */
+static int find_column(const coh_frame *f, const coh_plot_axis *wish, const char *option,
+                       const coh_column **out, coh_error *err) {
+  *out = NULL;
+  if (!wish->name) return COH_OK;
+  if ((*out = coh_frame_column(f, wish->name)) && (*out)->n_value > 0) return COH_OK;
+  coh_text names = {0};
+  for (size_t c = 0; c < f->n_col; c++)
+    if (f->col[c].is != COH_COLUMN_OTHER) coh_text_add(&names, " %s", f->col[c].name);
+  int rc = coh_fail(err, COH_EUSAGE,
+                    "%s %s: no such column in the table of the runs, or no finished run "
+                    "has a value there; expected one of:%.1500s",
+                    option, wish->name, names.data ? names.data : "");
+  coh_text_free(&names);
+  return rc;
+}
+
+static int choose(const coh_plot_sweep *p, coh_sweep_view *v, coh_error *err) {
+  int rc;
+  COH_TRY(find_column(v->frame, &p->x, "--x", &v->x, err));
+  COH_TRY(find_column(v->frame, &p->y, "--y", &v->y, err));
+  COH_TRY(find_column(v->frame, &p->z, "--z", &v->z, err));
+  if (v->y && v->z && v->y->is != COH_COLUMN_MEASURE) v->y_axis = v->y;
+  if (!v->y) v->y = v->z ? v->z : coh_frame_measure(v->frame, NULL);
+  if (!v->z) v->z = v->y;
+cleanup:
+  return rc;
+}
+
+int coh_plot_runs(coh_figures *f, const coh_plot_sweep *p, coh_error *err) {
+  int rc;
+  coh_frame frame = {0};
+  coh_sweep_view v = {.frame = &frame};
+  COH_TRY(coh_frame_make(p->runs, &frame, err));
+  if (frame.n > 0) COH_TRY(choose(p, &v, err));
+  if (!v.y) {
+    coh_figures_note(f, "no run is done yet: there are no measures to draw");
+  } else {
+    if (coh_figures_wants(f, "measure")) COH_TRY(draw_measures(f, p, &v, err));
+    if (coh_figures_wants(f, "heatmap")) COH_TRY(heatmap(f, p, &v, err));
+    if (coh_figures_wants(f, "pareto")) COH_TRY(coh_plot_pareto(f, p, &v, err));
+    if (coh_figures_wants(f, "parallel")) COH_TRY(coh_plot_parallel(f, &v, err));
+  }
+  if (coh_figures_wants(f, "status")) COH_TRY(coh_plot_status(f, p, err));
+cleanup:
+  coh_frame_free(&frame);
+  return rc;
+}
