@@ -150,6 +150,8 @@ typedef enum coh_purpose {
   COH_RNG_ORDER = 2,  /* step = epoch, index = position */
   COH_RNG_QUERY = 3,  /* step = datagen policy, index = element */
   COH_RNG_LABELS = 4, /* random labels, subsampling */
+  COH_RNG_PAIRS = 6,  /* teacher-student data: step 0 inputs, 1 noise; index = element */
+  COH_RNG_PROBE = 7,  /* random batches: step = call << 1 | (0 inputs, 1 targets) */
   COH_RNG_TEST = 250  /* tests only */
 } coh_purpose;
 

@@ -34,7 +34,7 @@ typedef struct coh_milestones {
 } coh_milestones;
 
 /* Enumerations are stored as int, in the order of the choices in the table. */
-typedef enum coh_job { COH_JOB_TRAIN, COH_JOB_EXTRACT } coh_job;
+typedef enum coh_job { COH_JOB_TRAIN, COH_JOB_EXTRACT, COH_JOB_COMPRESS } coh_job;
 typedef enum coh_on_failure {
   COH_ON_FAILURE_CONTINUE,
   COH_ON_FAILURE_STOP
@@ -69,7 +69,8 @@ typedef enum coh_init {
   COH_KAIMING_UNIFORM,
   COH_XAVIER_NORMAL,
   COH_ORTHOGONAL,
-  COH_BINARY
+  COH_BINARY,
+  COH_GAIN_UNIFORM
 } coh_init;
 typedef enum coh_init_bias { COH_BIAS_ZERO, COH_BIAS_UNIFORM } coh_init_bias;
 typedef enum coh_init_fan { COH_FAN_STUDENT, COH_FAN_TENSOR } coh_init_fan;
@@ -91,6 +92,16 @@ typedef enum coh_cut {
   COH_CUT_PLATEAU,      /* first gap in height longer than 0.1, 95 % along it */
   COH_CUT_ANGLE         /* cosine metric: height 1 - cos(pi/beta) */
 } coh_cut;
+typedef enum coh_procedure {
+  COH_PMMP,
+  COH_RL1,
+  COH_DRR,
+  COH_LAYERWISE,
+  COH_FPP,
+  COH_NO_PROCEDURE
+} coh_procedure;
+typedef enum coh_gauss { COH_GAUSS_AUTO, COH_GAUSS_TRUE, COH_GAUSS_FALSE } coh_gauss;
+typedef enum coh_tamade_data { COH_TAMADE_TRAIN, COH_TAMADE_VAL } coh_tamade_data;
 typedef enum coh_device_kind {
   COH_DEVICE_AUTO,
   COH_DEVICE_CPU,
@@ -119,7 +130,7 @@ typedef struct coh_config {
     coh_steps checkpoint_steps; /* 0ep = never by step */
   } experiment;
   struct {
-    char name[COH_CFG_TEXT]; /* mnist, fashion_mnist, cifar10, file */
+    char name[COH_CFG_TEXT]; /* mnist, fashion_mnist, cifar10, file, teacher_student */
     char root[COH_CFG_TEXT]; /* "" = look in the usual places */
     char file[COH_CFG_TEXT]; /* of name = file */
     int64_t transformation_seed;
@@ -190,6 +201,35 @@ typedef struct coh_config {
     double expand_tolerance;       /* loss of a student that fits, by the variance of Y */
     double expand_max;             /* widest students, by those of model.name */
   } extraction;
+  struct {         /* fields of the original's TrainArgs, in their order, then ours */
+    int procedure; /* coh_procedure */
+    char architecture_teacher[COH_CFG_TEXT]; /* of dataset.name = teacher_student */
+    int64_t min_epochs, max_epochs;
+    double alpha, beta, rho, l1_alpha;
+    double tolerated_relative_loss_increase;
+    bool norm, layer_norm;
+    int64_t train_set_size, val_set_size, val_batch_size; /* 0: as the data set has it */
+    int64_t test_set_size, test_batch_size;
+    double noise;
+    int gauss_loss; /* coh_gauss */
+    bool random_gradient_pruning, shrinking, delete_neurons;
+    double binary_search_resolution;
+    int64_t prune_window;
+    double shrinking_from_deviation_of;
+    int64_t smoothing_window;
+    bool finetuning_shrinking;
+    int64_t finetuning_min_epochs, finetuning_max_epochs;
+    bool finetuning_layerwise_pruning, layerwise_pruning;
+    double layerwise_pruning_alpha, layerwise_pruning_lr;
+    double layerwise_pruning_mask_start_value;
+    bool log_val_loss, converge_val_loss, finetuning_converge_val_loss;
+    bool multiply_mask_after_each_batch;
+    double initial_p_value, initial_u_value, u_value_multiply_factor;
+    bool scale_alpha;  /* alpha, l1_alpha and rho by the samples of the training set */
+    int tamade_data;   /* coh_tamade_data */
+    int64_t test_seed; /* of teacher_student: the test set's seed, from that of the run */
+    double value_bits; /* of a nonzero parameter, in the description length */
+  } compress;
   struct {
     int64_t replicas; /* ranks that share each student's batch */
     int collectives;  /* coh_collectives: by what GPUs sum over replicas */
@@ -223,11 +263,12 @@ typedef enum coh_scope {
 
 typedef struct coh_param {
   const char *section, *key;
-  int type;                /* private to src/config */
-  size_t offset;           /* into coh_config */
-  const char *def;         /* default as text; NULL: none, the job needs it given */
-  const char *def_extract; /* default for job = extract where it differs, else NULL */
-  double min, max;         /* numbers; inclusive unless open_min, open_max */
+  int type;                 /* private to src/config */
+  size_t offset;            /* into coh_config */
+  const char *def;          /* default as text; NULL: none, the job needs it given */
+  const char *def_extract;  /* default for job = extract where it differs, else NULL */
+  const char *def_compress; /* the same for job = compress */
+  double min, max;          /* numbers; inclusive unless open_min, open_max */
   bool open_min, open_max;
   const char *const *choices; /* NULL-terminated; NULL: any value of the type */
   coh_scope scope;

@@ -106,6 +106,54 @@ typedef struct coh_loss_args {
   double *correct; /* device [N] or NULL */
 } coh_loss_args;
 
+/* One step of Adam on a penalised loss, the penalty's gradient, the mask and the bounds
+ * of the gates with it, in one pass over memory (sections 2.2 to 2.7 of the compress
+ * contract). sign(0) = 0; all that is on the right is from before the step:
+ *
+ *   g_w = mask scale g + 2 rho w + l1 sign(w) + penalty
+ *   L1     alpha sign(w)
+ *   EXP    alpha beta sign(w) exp(-beta |w|)
+ *   GATES  2 mf u r, r = w - v q; and for the companions v, q in [0, 1] and u
+ *          g_v = -2 mf u r q + 2 mf u v q (1 - q)
+ *          g_q = -2 mf u r v + mf u v^2 (1 - 2 q) + alpha
+ *          g_u = -mf r^2 - mf v^2 q (1 - q)
+ *   MEANS  as GATES with the running mean of u in place of u, but g_u from the running
+ *          means of w, v and q; then each mean becomes keep mean + (1 - keep) new value
+ *
+ * w and companions take a step of Adam (beta 0.9, 0.999, eps 1e-8) at rate lr each with
+ * moments of its own, q is clamped to [0, 1], w multiplied by the mask. `part` lists
+ * ranges of a member's parameters with a factor of alpha (EXP) each. */
+typedef enum coh_penalty {
+  COH_PENALTY_L1,
+  COH_PENALTY_EXP,
+  COH_PENALTY_GATES,
+  COH_PENALTY_MEANS
+} coh_penalty;
+typedef struct coh_sparse_member {
+  size_t row;   /* of w, g, m, v */
+  size_t place; /* row of all other arrays */
+  coh_penalty penalty;
+  uint64_t t; /* of Adam, from 1 */
+  double lr, scale, alpha, beta, rho, l1, mf, keep;
+} coh_sparse_member;
+typedef struct coh_sparse_part {
+  size_t first, count;
+  double factor;
+} coh_sparse_part;
+enum { COH_SPARSE_COMPANIONS = 3, COH_SPARSE_MEANS = 4 };
+typedef struct coh_sparse_args {
+  size_t N, P, parts;
+  const coh_sparse_member *member; /* host [N] */
+  const coh_sparse_part *part;     /* host [parts], in order, all P together */
+  void *w;                         /* device [.., P], as all arrays below */
+  const void *g;
+  void *m, *v;
+  const void *mask; /* of the device's type */
+  /* v, q, u with their moments, and the means of w, v, q, u; NULL where not used */
+  void *c[COH_SPARSE_COMPANIONS], *cm[COH_SPARSE_COMPANIONS], *cv[COH_SPARSE_COMPANIONS];
+  void *mean[COH_SPARSE_MEANS];
+} coh_sparse_args;
+
 /* Loss and gradient of N small networks of dense layers: forward, loss and backward of
  * one after the other.
  * Layer l: z = a W + b with W [in, out] at `w` of a member's P parameters and b [out]
@@ -125,7 +173,7 @@ typedef struct coh_small {
   size_t stride_x, stride_t; /* 0: shared by all */
   double scale;
   const void *params; /* device [N, P] */
-  void *grads;        /* device [N, P]: overwritten */
+  void *grads;        /* device [N, P]: overwritten; NULL: the loss alone */
   double *loss;       /* device [N]: added the sum over the rows */
 } coh_small;
 
@@ -190,7 +238,8 @@ typedef struct coh_device_ops {
 
   int (*loss)(coh_device *, const coh_loss_args *, coh_error *);
   int (*step)(coh_device *, const coh_step_args *, coh_error *);
-  int (*small)(coh_device *, const coh_small *, coh_error *); /* NULL: has none */
+  int (*small)(coh_device *, const coh_small *, coh_error *);        /* NULL: has none */
+  int (*sparse)(coh_device *, const coh_sparse_args *, coh_error *); /* NULL: has none */
 } coh_device_ops;
 
 struct coh_device {

@@ -72,6 +72,8 @@ size_t coh_plan_tensors(const coh_plan *, coh_tensor out[3 * COH_MAX_LAYERS]);
  *   xavier_normal    N(0, 2 / (fan_in + fan_out))
  *   orthogonal       Q of a normal matrix, columns times the sign of R's diagonal
  *   binary           sign(w) times the sample std of w, w as of kaiming_normal
+ *   gain_uniform     U(+-gain sqrt(3 / fan_in)), gain of the layer's own activation:
+ *                    relu 2, tanh 5/3, others 1 (linear layers too)
  *
  * fan = tensor is the reference's accident: it holds a layer of all members as
  * [in, out, N], so its fan_in is out * `members` and its fan_out in * `members`
@@ -132,6 +134,10 @@ typedef struct coh_target {
 } coh_target;
 int coh_gradients(coh_ensemble *, coh_workspace *, size_t B, const void *x,
                   size_t stride_x, const coh_target *, coh_error *err);
+/* The same without gradients: adds to target.loss alone; the workspace may be one for
+ * forward only. */
+int coh_losses(coh_ensemble *, coh_workspace *, size_t B, const void *x, size_t stride_x,
+               const coh_target *, coh_error *err);
 bool coh_plan_is_small(const coh_plan *, const coh_device *);
 /* As coh_backward for one member, but each row's gradient by itself: rows (device) [B,
  * P]. `grads` is left alone. */

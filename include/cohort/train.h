@@ -119,6 +119,39 @@ int coh_trainer_create(const coh_grid *, coh_device *, const coh_plan *, size_t 
                        coh_error *err);
 void coh_trainer_destroy(coh_trainer *);
 
+/* Members now in training: those that ended have left. */
+typedef struct coh_train_view {
+  coh_ensemble *ens;    /* NULL on ranks without members */
+  const uint32_t *slot; /* [ens->N] places in the block */
+  void *m, *v;        /* device [ens->N, P]: moments; NULL where the optimiser has none */
+  const double *loss; /* device [ens->N]: sum over the rows of the batch in hand */
+  size_t first, count;   /* this rank's block of all members */
+  uint64_t step;         /* that have been made */
+  uint64_t epoch;        /* whole ones that have been made */
+  uint64_t epoch_length; /* steps */
+} coh_train_view;
+
+/* Training by a rule of another room: what follows the gradients, and who is at the end.
+ * Samples come in their own order. All but `update` are called on every rank. */
+typedef struct coh_train_method {
+  void *ctx;
+  /* In place of the optimiser: members [first, first + count) of view->ens have the
+   * gradient of their mean loss over a batch of `rows`. */
+  int (*update)(void *ctx, const coh_train_view *, size_t first, size_t count,
+                size_t rows, coh_error *);
+  /* In place of schedule and metrics, behind each epoch: loss and coh_member_state of
+   * this rank's block, [count], of those present. */
+  int (*epoch)(void *ctx, const coh_train_view *, double *loss, int *state, coh_error *);
+  /* Its own state, with that of the trainer. */
+  int (*save)(void *ctx, coh_archive *, coh_error *);
+  int (*restore)(void *ctx, coh_archive *, coh_error *);
+} coh_train_method;
+
+/* Borrowed until destroy; before the first step and before a restore. COH_EUSAGE with
+ * replicas. */
+int coh_trainer_method(coh_trainer *, const coh_train_method *, coh_error *);
+void coh_trainer_view(const coh_trainer *, coh_train_view *);
+
 /* Divides the members among n runs, in order; without it they are one run of the spec
  * given to coh_trainer_create. Call it first of all. A run's members become what they
  * would be in an ensemble of their own, bit for bit. Neighbours of the same order seed

@@ -147,6 +147,8 @@ static int check_experiment(const check *c) {
 
 static int check_dataset(const check *c) {
   bool file = strcmp(c->cfg->dataset.name, "file") == 0;
+  REFUSE_IF(strcmp(c->cfg->dataset.name, "teacher_student") == 0, dataset, name,
+            "only job = compress draws its data so");
   REFUSE_IF(file && !*c->cfg->dataset.file, dataset, file,
             "expected a file, since dataset.name = file");
   REFUSE_IF(!file && *c->cfg->dataset.file, dataset, file,
@@ -156,6 +158,72 @@ static int check_dataset(const check *c) {
   REFUSE_IDLE(draws, dataset, transformation_seed,
               "dataset.subsample_fraction is below 1 or dataset.random_labels_fraction "
               "above 0");
+  return COH_OK;
+}
+
+/* ---- job = compress -----------------------------------------------------------------
+ */
+
+/* Families of the original that are no stacks of dense layers. */
+static bool needs_convolution(const char *name) {
+  return strcmp(name, "lenet_5") == 0 || strcmp(name, "lenet_5_caffe") == 0 ||
+         strncmp(name, "vgg", 3) == 0;
+}
+
+static int check_compress_data(const check *c) {
+  const coh_config *cfg = c->cfg;
+  bool drawn = strcmp(cfg->dataset.name, "teacher_student") == 0;
+  bool file = strcmp(cfg->dataset.name, "file") == 0;
+  REFUSE_IF(needs_convolution(cfg->model.name), model, name,
+            "needs convolution, which job = compress does not have yet; expected dense "
+            "layers, as mnist_lenet_300_100");
+  REFUSE_IF(file && !*cfg->dataset.file, dataset, file,
+            "expected a file, since dataset.name = file");
+  REFUSE_IF(!file && *cfg->dataset.file, dataset, file,
+            "is read only with dataset.name = file; leave it out");
+  REFUSE_IDLE(drawn, compress, architecture_teacher, "dataset.name = teacher_student");
+  REFUSE_IDLE(drawn, compress, noise, "dataset.name = teacher_student");
+  REFUSE_IDLE(drawn, compress, test_seed, "dataset.name = teacher_student");
+  REFUSE_IDLE(drawn, compress, test_set_size, "dataset.name = teacher_student");
+  REFUSE_IF(!drawn && !file && cfg->compress.gauss_loss == COH_GAUSS_TRUE, compress,
+            gauss_loss, "a Gaussian code length needs real targets, not labels");
+  REFUSE_IF(cfg->ranks.replicas != 1, ranks, replicas,
+            "job = compress deals whole networks to ranks; expected 1");
+  return COH_OK;
+}
+
+static int check_compress(const check *c) {
+  const coh_config *cfg = c->cfg;
+  int p = cfg->compress.procedure;
+  bool gates = p == COH_PMMP || p == COH_FPP;
+  bool real = cfg->compress.gauss_loss == COH_GAUSS_TRUE ||
+              (cfg->compress.gauss_loss == COH_GAUSS_AUTO &&
+               strcmp(cfg->dataset.name, "teacher_student") == 0);
+  int rc = check_compress_data(c);
+  if (rc) return rc;
+  REFUSE_IF(cfg->compress.max_epochs < cfg->compress.min_epochs, compress, max_epochs,
+            "expected at least compress.min_epochs");
+  REFUSE_IF(cfg->compress.finetuning_max_epochs < cfg->compress.finetuning_min_epochs,
+            compress, finetuning_max_epochs,
+            "expected at least compress.finetuning_min_epochs");
+  REFUSE_IF(cfg->compress.norm && p == COH_DRR && real, compress, norm,
+            "the penalty of drr is normalised only without a Gaussian loss");
+  REFUSE_IF(!cfg->compress.multiply_mask_after_each_batch, compress,
+            multiply_mask_after_each_batch,
+            "pruned parameters are always held at zero; expected true");
+  REFUSE_IF(cfg->compress.converge_val_loss && !cfg->compress.log_val_loss &&
+                !c->idle_may_be,
+            compress, log_val_loss,
+            "compress.converge_val_loss = true needs it; set that to false too");
+  REFUSE_IDLE(p == COH_DRR, compress, beta, "compress.procedure = drr");
+  REFUSE_IDLE(p == COH_DRR, compress, norm, "compress.procedure = drr");
+  REFUSE_IDLE(p == COH_DRR && cfg->compress.norm, compress, layer_norm,
+              "compress.norm = true");
+  REFUSE_IDLE(gates, compress, l1_alpha, "compress.procedure is pmmp or fpp");
+  REFUSE_IDLE(gates, compress, initial_p_value, "compress.procedure is pmmp or fpp");
+  REFUSE_IDLE(gates, compress, initial_u_value, "compress.procedure is pmmp or fpp");
+  REFUSE_IDLE(gates, compress, u_value_multiply_factor,
+              "compress.procedure is pmmp or fpp");
   return COH_OK;
 }
 
@@ -253,7 +321,10 @@ int coh_check_params(const coh_config *cfg, bool idle_may_be, const coh_param **
   const check c = {cfg, idle_may_be, blamed, err};
   COH_TRY(check_required(&c));
   COH_TRY(check_experiment(&c));
-  COH_TRY(check_training(&c));
+  if (cfg->experiment.job == COH_JOB_COMPRESS)
+    COH_TRY(check_compress(&c));
+  else
+    COH_TRY(check_training(&c));
   if (cfg->experiment.job == COH_JOB_TRAIN) COH_TRY(check_dataset(&c));
   if (cfg->experiment.job == COH_JOB_EXTRACT) {
     COH_TRY(check_query(&c));

@@ -29,14 +29,16 @@ static const char *default_shown(const coh_param *p, int job) {
 
 /* "default 0.1, for job = extract 0.001; read by job = extract only" */
 static void add_default(const coh_param *p, coh_text *out) {
-  bool extract_only = !coh_param_is_read(p, COH_JOB_TRAIN);
+  int first = 0;
+  while (first + 1 < COH_JOBS && !coh_param_is_read(p, first)) first++;
   if (!p->def)
     coh_text_add(out, "required");
   else
-    coh_text_add(out, "default %s",
-                 default_shown(p, extract_only ? COH_JOB_EXTRACT : COH_JOB_TRAIN));
-  if (p->def && p->def_extract && !extract_only)
+    coh_text_add(out, "default %s", default_shown(p, first));
+  if (p->def && p->def_extract && first < COH_JOB_EXTRACT)
     coh_text_add(out, ", for job = extract %s", default_shown(p, COH_JOB_EXTRACT));
+  if (p->def && p->def_compress && first < COH_JOB_COMPRESS)
+    coh_text_add(out, ", for job = compress %s", default_shown(p, COH_JOB_COMPRESS));
   for (int job = 0; job < COH_JOBS; job++)
     if (p->jobs == 1U << job)
       coh_text_add(out, "; read by job = %s only", coh_job_names[job]);

@@ -21,7 +21,7 @@ typedef enum coh_type {
   COH_TYPE_PATH  /* or one of param.choices */
 } coh_type;
 
-enum { COH_JOBS = 2, COH_NAMES = 64 }; /* COH_NAMES: most keys of a section, and more */
+enum { COH_JOBS = 3, COH_NAMES = 64 }; /* COH_NAMES: most keys of a section, and more */
 
 typedef struct coh_section {
   const char *name, *help;
@@ -36,6 +36,7 @@ static inline bool coh_param_is_read(const coh_param *p, int job) {
   return p->jobs >> job & 1;
 }
 static inline const char *coh_param_default(const coh_param *p, int job) {
+  if (job == COH_JOB_COMPRESS && p->def_compress) return p->def_compress;
   return job == COH_JOB_EXTRACT && p->def_extract ? p->def_extract : p->def;
 }
 static inline void *coh_param_field(coh_config *cfg, const coh_param *p) {

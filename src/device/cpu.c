@@ -273,6 +273,24 @@ cleanup:
   return rc;
 }
 
+static int cpu_sparse(coh_device *dev, const coh_sparse_args *a, coh_error *err) {
+  bool moments = a->w && a->g && a->m && a->v && a->mask;
+  for (size_t n = 0; n < a->N; n++) {
+    coh_penalty p = a->member[n].penalty;
+    bool coupled = p == COH_PENALTY_GATES || p == COH_PENALTY_MEANS;
+    bool fits = moments && a->member[n].t > 0;
+    for (int i = 0; coupled && i < COH_SPARSE_COMPANIONS; i++)
+      fits = fits && a->c[i] && a->cm[i] && a->cv[i];
+    for (int i = 0; p == COH_PENALTY_MEANS && i < COH_SPARSE_MEANS; i++)
+      fits = fits && a->mean[i];
+    if (!fits) return coh_fail(err, COH_EBUG, "sparse: arrays do not fit the penalty");
+  }
+  unsigned mode = arithmetic_begin();
+  cpu_of(dev)->kernels->sparse(a);
+  arithmetic_end(mode);
+  return COH_OK;
+}
+
 static void cpu_close(coh_device *dev) {
   cpu *c = cpu_of(dev);
   if (c) free(c->scratch.memory), free(c->small.memory);
@@ -298,7 +316,8 @@ static const coh_device_ops cpu_ops = {.name = "cpu",
                                        .outer = cpu_outer,
                                        .loss = cpu_loss,
                                        .step = cpu_step,
-                                       .small = cpu_small};
+                                       .small = cpu_small,
+                                       .sparse = cpu_sparse};
 
 /* ---- opening --------------------------------------------------------------------- */
 

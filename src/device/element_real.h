@@ -319,3 +319,81 @@ COH_FN COH_REAL COH_EL(adam)(const COH_EL(rule) * s, COH_REAL w, COH_REAL g, COH
   COH_REAL denominator = COH_EL(madd)(COH_EL(sqrt)(*v), s->inv_root, s->eps);
   return COH_EL(madd)(-s->lr, *m / denominator, w);
 }
+
+/* ---- penalised steps ------------------------------------------------------------- */
+
+/* What one step holds for a range of parameters of one member. */
+typedef struct COH_EL(penal) {
+  COH_EL(rule) adam;
+  COH_REAL scale, alpha, alpha_beta, beta, rho2, l1, mf, mf2, keep, add;
+} COH_EL(penal);
+
+static inline COH_EL(penal)
+    COH_EL(penal_make)(const coh_sparse_member *s, double factor) {
+  double t = (double)s->t, alpha = s->alpha * factor;
+  COH_EL(penal) p = {0};
+  p.adam.lr = (COH_REAL)(s->lr / (1 - pow(0.9, t)));
+  p.adam.b1 = (COH_REAL)0.9;
+  p.adam.one_b1 = (COH_REAL)(1 - 0.9);
+  p.adam.b2 = (COH_REAL)0.999;
+  p.adam.one_b2 = (COH_REAL)(1 - 0.999);
+  p.adam.inv_root = (COH_REAL)(1 / sqrt(1 - pow(0.999, t)));
+  p.adam.eps = (COH_REAL)1e-8;
+  p.scale = (COH_REAL)s->scale;
+  p.alpha = (COH_REAL)alpha;
+  p.alpha_beta = (COH_REAL)(alpha * s->beta);
+  p.beta = (COH_REAL)s->beta;
+  p.rho2 = (COH_REAL)(2 * s->rho);
+  p.l1 = (COH_REAL)s->l1;
+  p.mf = (COH_REAL)s->mf;
+  p.mf2 = (COH_REAL)(2 * s->mf);
+  p.keep = (COH_REAL)s->keep;
+  p.add = (COH_REAL)(1 - s->keep);
+  return p;
+}
+
+COH_FN COH_REAL COH_EL(sign)(COH_REAL x) {
+  COH_REAL up = x > 0 ? (COH_REAL)1 : (COH_REAL)0;
+  COH_REAL down = x < 0 ? (COH_REAL)1 : (COH_REAL)0;
+  return up - down;
+}
+
+/* Gradient of the loss and of the terms that all penalties share. */
+COH_FN COH_REAL COH_EL(penal_base)(const COH_EL(penal) * s, COH_REAL w, COH_REAL g,
+                                   COH_REAL mask) {
+  g = COH_EL(madd)(s->rho2, w, mask * s->scale * g);
+  return COH_EL(madd)(s->l1, COH_EL(sign)(w), g);
+}
+
+COH_FN COH_REAL COH_EL(penal_l1)(const COH_EL(penal) * s, COH_REAL w) {
+  return s->alpha * COH_EL(sign)(w);
+}
+
+COH_FN COH_REAL COH_EL(penal_exp)(const COH_EL(penal) * s, COH_REAL w) {
+  return s->alpha_beta * COH_EL(sign)(w) * COH_EL(decay)(s->beta * w);
+}
+
+/* Gradients of the coupling by w, v and q, at multiplier u. */
+COH_FN COH_REAL COH_EL(penal_gates)(const COH_EL(penal) * s, COH_REAL w, COH_REAL v,
+                                    COH_REAL q, COH_REAL u, COH_REAL *gv, COH_REAL *gq) {
+  COH_REAL r = COH_EL(madd)(-v, q, w), mu = s->mf2 * u, open = 1 - q;
+  *gv = COH_EL(madd)(mu * v * q, open, -(mu * r * q));
+  *gq = COH_EL(madd)(s->mf * u * v * v, 1 - 2 * q, s->alpha) - mu * r * v;
+  return mu * r;
+}
+
+/* That by u, turned, so that descent raises u. */
+COH_FN COH_REAL COH_EL(penal_multiplier)(const COH_EL(penal) * s, COH_REAL w, COH_REAL v,
+                                         COH_REAL q) {
+  COH_REAL r = COH_EL(madd)(-v, q, w), open = 1 - q;
+  return -(s->mf * r * r) - s->mf * v * v * q * open;
+}
+
+COH_FN COH_REAL COH_EL(clamp_unit)(COH_REAL q) {
+  COH_REAL low = q < 0 ? (COH_REAL)0 : q;
+  return low > 1 ? (COH_REAL)1 : low;
+}
+
+COH_FN COH_REAL COH_EL(running)(const COH_EL(penal) * s, COH_REAL mean, COH_REAL value) {
+  return COH_EL(madd)(s->keep, mean, s->add * value);
+}

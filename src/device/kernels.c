@@ -83,7 +83,7 @@ enum { VECTOR_BYTES = 16, TILE_ROWS = 6, SMALL_ROWS = 4, SMALL_COLS = 3 };
   {                                                                                      \
     sizeof(JOIN(gemm_scratch, t)), JOIN(gemm, t), JOIN(bias_act, t), JOIN(multiply, t),  \
         JOIN(bias_grad, t), JOIN(outer, t), JOIN(mse, t), JOIN(cross_entropy, t),        \
-        JOIN(step, t), JOIN(small_room, t), JOIN(small, t)                               \
+        JOIN(step, t), JOIN(small_room, t), JOIN(small, t), JOIN(sparse, t)              \
   }
 
 const coh_kernels JOIN(coh_kernels, COH_ISA)[2] = {TABLE(f32), TABLE(f64)};

@@ -27,6 +27,7 @@ typedef struct coh_kernels {
   size_t (*small_room)(const coh_small *);
   /* arrays: small_room elements, 64-byte aligned; scratch: as of cross_entropy */
   void (*small)(const coh_small *, void *arrays, void *scratch);
+  void (*sparse)(const coh_sparse_args *);
 } coh_kernels;
 
 enum { COH_CROSS_ENTROPY_CHUNK = 1024 };

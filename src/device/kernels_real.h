@@ -231,3 +231,96 @@ static void K(step_member)(const coh_step_args *a, size_t member) {
 static void K(step)(const coh_step_args *a) {
   for (size_t n = 0; n < a->N; n++) K(step_member)(a, n);
 }
+
+/* ---- penalised steps ------------------------------------------------------------- */
+
+/* A range of one member: pointers to its first element. */
+typedef struct K(sparse_range) {
+  size_t n;
+  REAL *w, *m, *v, *c[COH_SPARSE_COMPANIONS], *cm[COH_SPARSE_COMPANIONS],
+      *cv[COH_SPARSE_COMPANIONS], *mean[COH_SPARSE_MEANS];
+  const REAL *g, *mask;
+} K(sparse_range);
+
+/* With a penalty of w alone. */
+static inline __attribute__((always_inline)) void
+K(sparse_plain)(const coh_penalty penalty, const K(sparse_range) * r, EL(penal) s) {
+  REAL *restrict w = r->w, *restrict m = r->m, *restrict v = r->v;
+  const REAL *restrict g = r->g, *restrict mask = r->mask;
+#pragma omp simd
+  for (size_t i = 0; i < r->n; i++) {
+    REAL d = EL(penal_base)(&s, w[i], g[i], mask[i]);
+    d += penalty == COH_PENALTY_EXP ? EL(penal_exp)(&s, w[i]) : EL(penal_l1)(&s, w[i]);
+    w[i] = EL(adam)(&s.adam, w[i], d, &m[i], &v[i]) * mask[i];
+  }
+}
+
+static inline __attribute__((always_inline)) void
+K(sparse_coupled)(const bool means, const K(sparse_range) * r, EL(penal) s) {
+  REAL *restrict w = r->w, *restrict m = r->m, *restrict v = r->v;
+  const REAL *restrict g = r->g, *restrict mask = r->mask;
+  REAL *restrict cv = r->c[0], *restrict cq = r->c[1], *restrict cu = r->c[2];
+  REAL *restrict mv = r->cm[0], *restrict mq = r->cm[1], *restrict mu = r->cm[2];
+  REAL *restrict vv = r->cv[0], *restrict vq = r->cv[1], *restrict vu = r->cv[2];
+  REAL *restrict aw = r->mean[0], *restrict av = r->mean[1];
+  REAL *restrict aq = r->mean[2], *restrict au = r->mean[3];
+#pragma omp simd
+  for (size_t i = 0; i < r->n; i++) {
+    REAL gv, gq, u = means ? au[i] : cu[i];
+    REAL d = EL(penal_base)(&s, w[i], g[i], mask[i]);
+    d += EL(penal_gates)(&s, w[i], cv[i], cq[i], u, &gv, &gq);
+    REAL gu = means ? EL(penal_multiplier)(&s, aw[i], av[i], aq[i])
+                    : EL(penal_multiplier)(&s, w[i], cv[i], cq[i]);
+    w[i] = EL(adam)(&s.adam, w[i], d, &m[i], &v[i]) * mask[i];
+    cv[i] = EL(adam)(&s.adam, cv[i], gv, &mv[i], &vv[i]);
+    cq[i] = EL(clamp_unit)(EL(adam)(&s.adam, cq[i], gq, &mq[i], &vq[i]));
+    cu[i] = EL(adam)(&s.adam, cu[i], gu, &mu[i], &vu[i]);
+    if (means) {
+      aw[i] = EL(running)(&s, aw[i], w[i]);
+      av[i] = EL(running)(&s, av[i], cv[i]);
+      aq[i] = EL(running)(&s, aq[i], cq[i]);
+      au[i] = EL(running)(&s, au[i], cu[i]);
+    }
+  }
+}
+
+static inline REAL *K(at)(const void *array, size_t offset) {
+  return array ? (REAL *)array + offset : NULL;
+}
+
+static void K(sparse_part)(const coh_sparse_args *a, const coh_sparse_member *one,
+                           const coh_sparse_part *part) {
+  size_t row = one->row * a->P + part->first, place = one->place * a->P + part->first;
+  K(sparse_range)
+  r = {part->count,      K(at)(a->w, row),
+       K(at)(a->m, row), K(at)(a->v, row),
+       {NULL},           {NULL},
+       {NULL},           {NULL},
+       K(at)(a->g, row), K(at)(a->mask, place)};
+  for (int i = 0; i < COH_SPARSE_COMPANIONS; i++) {
+    r.c[i] = K(at)(a->c[i], place);
+    r.cm[i] = K(at)(a->cm[i], place);
+    r.cv[i] = K(at)(a->cv[i], place);
+  }
+  for (int i = 0; i < COH_SPARSE_MEANS; i++) r.mean[i] = K(at)(a->mean[i], place);
+  EL(penal) s = EL(penal_make)(one, part->factor);
+  switch (one->penalty) {
+  case COH_PENALTY_L1:
+    K(sparse_plain)(COH_PENALTY_L1, &r, s);
+    break;
+  case COH_PENALTY_EXP:
+    K(sparse_plain)(COH_PENALTY_EXP, &r, s);
+    break;
+  case COH_PENALTY_GATES:
+    K(sparse_coupled)(false, &r, s);
+    break;
+  case COH_PENALTY_MEANS:
+    K(sparse_coupled)(true, &r, s);
+    break;
+  }
+}
+
+static void K(sparse)(const coh_sparse_args *a) {
+  for (size_t n = 0; n < a->N; n++)
+    for (size_t i = 0; i < a->parts; i++) K(sparse_part)(a, &a->member[n], &a->part[i]);
+}

@@ -285,7 +285,7 @@ static void K(small)(const coh_small *s, void *arrays, void *scratch) {
       if (n == 0 || s->stride_x > 0) K(small_input)(&net, n, first);
       K(small_forward)(&net, params);
       s->loss[n] += K(small_loss)(&net, n, first, scratch);
-      K(small_backward)(&net, params, (REAL *)s->grads + n * s->P);
+      if (s->grads) K(small_backward)(&net, params, (REAL *)s->grads + n * s->P);
     }
   }
 }

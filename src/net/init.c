@@ -119,6 +119,11 @@ static fans layer_fans(const coh_layer *layer, coh_init_fan fan, size_t members)
   return fan == COH_FAN_TENSOR ? (fans){out * n, in * n} : (fans){in, out};
 }
 
+/* As Lux 1 has it; the last layer is linear. */
+static double gain_of(coh_act act) {
+  return act == COH_RELU ? 2.0 : act == COH_TANH ? 5.0 / 3 : 1.0;
+}
+
 static int fill_weight(const source *s, const coh_layer *layer, coh_init init, fans fan,
                        double *w, coh_error *err) {
   size_t n = layer->in * layer->out;
@@ -137,6 +142,9 @@ static int fill_weight(const source *s, const coh_layer *layer, coh_init init, f
   case COH_BINARY:
     fill_normal(s, sqrt(2 / fan.in), n, w);
     make_binary(n, w);
+    return COH_OK;
+  case COH_GAIN_UNIFORM:
+    fill_uniform(s, gain_of(layer->act) * sqrt(3 / fan.in), n, w);
     return COH_OK;
   }
   return coh_fail(err, COH_EBUG, "unknown initialisation %d", (int)init);

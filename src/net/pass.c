@@ -270,8 +270,9 @@ bool coh_plan_is_small(const coh_plan *p, const coh_device *dev) {
   return width <= dev->small_width;
 }
 
-static int small_gradients(coh_ensemble *e, size_t B, const void *x, size_t stride_x,
-                           const coh_target *t, coh_error *err) {
+/* grads NULL: losses alone. */
+static int small_gradients(coh_ensemble *e, void *grads, size_t B, const void *x,
+                           size_t stride_x, const coh_target *t, coh_error *err) {
   coh_small s = {.L = e->plan.L,
                  .N = e->N,
                  .B = B,
@@ -283,7 +284,7 @@ static int small_gradients(coh_ensemble *e, size_t B, const void *x, size_t stri
                  .stride_t = t->stride_t,
                  .scale = t->scale,
                  .params = e->params,
-                 .grads = e->grads,
+                 .grads = grads,
                  .loss = t->loss};
   for (size_t l = 0; l < s.L; l++) {
     const coh_layer *y = &e->plan.layer[l];
@@ -292,13 +293,9 @@ static int small_gradients(coh_ensemble *e, size_t B, const void *x, size_t stri
   return e->dev->ops->small(e->dev, &s, err);
 }
 
-int coh_gradients(coh_ensemble *e, coh_workspace *w, size_t B, const void *x,
-                  size_t stride_x, const coh_target *t, coh_error *err) {
-  if (coh_plan_is_small(&e->plan, e->dev))
-    return small_gradients(e, B, x, stride_x, t, err);
-  int rc;
-  void *out, *dout = coh_workspace_dout(w);
-  COH_TRY(coh_forward(e, w, B, x, stride_x, true, &out, err));
+/* Loss of outputs, with its gradient unless dout is NULL. */
+static int loss_of(const coh_ensemble *e, size_t B, const coh_target *t, const void *out,
+                   void *dout, coh_error *err) {
   const coh_loss_args loss = {.N = e->N,
                               .B = B,
                               .O = e->plan.n_out,
@@ -309,7 +306,26 @@ int coh_gradients(coh_ensemble *e, coh_workspace *w, size_t B, const void *x,
                               .scale = t->scale,
                               .dout = dout,
                               .loss = t->loss};
-  COH_TRY(e->dev->ops->loss(e->dev, &loss, err));
+  return e->dev->ops->loss(e->dev, &loss, err);
+}
+
+int coh_losses(coh_ensemble *e, coh_workspace *w, size_t B, const void *x,
+               size_t stride_x, const coh_target *t, coh_error *err) {
+  if (coh_plan_is_small(&e->plan, e->dev))
+    return small_gradients(e, NULL, B, x, stride_x, t, err);
+  void *out;
+  int rc = coh_forward(e, w, B, x, stride_x, false, &out, err);
+  return rc ? rc : loss_of(e, B, t, out, NULL, err);
+}
+
+int coh_gradients(coh_ensemble *e, coh_workspace *w, size_t B, const void *x,
+                  size_t stride_x, const coh_target *t, coh_error *err) {
+  if (coh_plan_is_small(&e->plan, e->dev))
+    return small_gradients(e, e->grads, B, x, stride_x, t, err);
+  int rc;
+  void *out, *dout = coh_workspace_dout(w);
+  COH_TRY(coh_forward(e, w, B, x, stride_x, true, &out, err));
+  COH_TRY(loss_of(e, B, t, out, dout, err));
   COH_TRY(coh_backward(e, w, B, x, stride_x, dout, err));
 cleanup:
   return rc;

@@ -53,7 +53,10 @@ static int draw_orders(coh_trainer *t, uint64_t epoch, coh_error *err) {
   for (size_t i = 0; i < t->ens->N; i++) {
     uint32_t stream = coh_stream_of(t, i);
     if (i > 0 && stream == coh_stream_of(t, i - 1)) continue;
-    coh_order_epoch(t->batch.seed[stream], epoch, n, t->perm);
+    if (t->method)
+      for (size_t k = 0; k < n; k++) t->perm[k] = (uint32_t)k;
+    else
+      coh_order_epoch(t->batch.seed[stream], epoch, n, t->perm);
     COH_TRY(t->dev->ops->upload(t->dev, t->batch.order + stream * n, t->perm,
                                 n * sizeof *t->perm, err));
   }
@@ -65,7 +68,8 @@ int coh_batch_order(coh_trainer *t, uint64_t epoch, coh_error *err) {
   int rc;
   const coh_device_ops *ops = t->dev->ops;
   if (t->batch.epoch == epoch) return COH_OK;
-  if (ops->order)
+  if (t->method && t->batch.epoch != UINT64_MAX) return COH_OK; /* its own order */
+  if (ops->order && !t->method)
     COH_TRY(ops->order(t->dev, t->streams, t->batch.seed, epoch, t->train.host->n,
                        t->batch.order, err));
   else

@@ -211,6 +211,7 @@ int coh_trainer_save(coh_trainer *t, coh_archive *a, coh_error *err) {
   COH_TRY(save_members(t, a, err));
   COH_TRY(save_rows(t, a, err));
   COH_TRY(save_sums(t, a, err));
+  if (t->method) COH_TRY(t->method->save(t->method->ctx, a, err));
 cleanup:
   return rc;
 }
@@ -281,6 +282,7 @@ int coh_trainer_restore(coh_trainer *t, coh_archive *a, bool further, coh_error 
   COH_TRY(restore_members(t, a, further, err));
   COH_TRY(restore_rows(t, a, err));
   COH_TRY(restore_sums(t, a, err));
+  if (t->method) COH_TRY(t->method->restore(t->method->ctx, a, err));
   coh_trainer_changed(t);
   COH_TRY(coh_trainer_shrink(t, err));
 cleanup:

@@ -26,6 +26,7 @@ static coh_ensemble group_of(const coh_trainer *t, size_t first, size_t count) {
  * first + count): on the batch of their stream, or each on its own. */
 static int gradients(coh_trainer *t, size_t first, size_t count, const coh_part *part,
                      coh_error *err) {
+  int rc;
   bool mse = t->spec.loss == COH_MSE, own = t->batch.copies > 1;
   size_t stride_x = own ? part->rows * t->plan.d_in : 0;
   size_t stride_t = own ? part->rows * (mse ? t->plan.n_out : 1) : 0;
@@ -34,12 +35,25 @@ static int gradients(coh_trainer *t, size_t first, size_t count, const coh_part 
                        .stride_t = stride_t,
                        .scale = 1.0 / (double)part->total};
   target.loss = (part->total == t->spec.batch ? t->loss_sum : t->loss_last) + first;
+  if (t->method) {
+    target.loss = t->batch_loss + first;
+    COH_TRY(t->dev->ops->zero(t->dev, target.loss, count * sizeof(double), err));
+  }
   coh_ensemble group = group_of(t, first, count);
   if (part->rows == 0) /* more replicas than rows */
     return t->dev->ops->zero(t->dev, group.grads,
                              count * t->plan.P * coh_dtype_size(t->dev->dtype), err);
-  return coh_gradients(&group, t->work, part->rows,
-                       row_of(t, t->batch.x, first, stride_x), stride_x, &target, err);
+  COH_TRY(coh_gradients(&group, t->work, part->rows,
+                        row_of(t, t->batch.x, first, stride_x), stride_x, &target, err));
+cleanup:
+  return rc;
+}
+
+static int update_by_method(coh_trainer *t, size_t first, size_t count, size_t rows,
+                            coh_error *err) {
+  coh_train_view view;
+  coh_trainer_view(t, &view);
+  return t->method->update(t->method->ctx, &view, first, count, rows, err);
 }
 
 static int update(coh_trainer *t, size_t first, size_t count, coh_error *err) {
@@ -87,7 +101,9 @@ static int step_groups(coh_trainer *t, const coh_part *part, coh_error *err) {
     if (!own && changed && part->rows > 0)
       COH_TRY(coh_batch_gather(t, stream, part->rows, err));
     COH_TRY(gradients(t, first, count, part, err));
-    if (t->grid->n_replica == 1)
+    if (t->method)
+      COH_TRY(update_by_method(t, first, count, part->rows, err));
+    else if (t->grid->n_replica == 1)
       COH_TRY(update(t, first, count, err));
     else
       COH_TRY(coh_reducer_start(t->reducer, t->dev->dtype, count * t->plan.P,
@@ -116,8 +132,13 @@ int coh_trainer_step(coh_trainer *t, coh_error *err) {
   if (coh_trainer_present(t) > 0) {
     COH_TRY(coh_batch_order(t, t->step / t->epoch_length, err));
     COH_TRY(coh_stretch_prepare(t, err));
-    COH_TRY(coh_records_step(t, &part, step_on_device, err));
-    COH_TRY(coh_reducer_keep_up(t->reducer, err));
+    if (t->method)
+      COH_TRY(update_by_method(t, first, count, part->rows, err));
+    else if (t->grid->n_replica == 1)
+      COH_TRY(update(t, first, count, err));
+    else
+      COH_TRY(coh_reducer_start(t->reducer, t->dev->dtype, count * t->plan.P,
+                                row_of(t, t->ens->grads, first, t->plan.P), err));
     t->stretch.step++;
   }
   t->samples += (double)coh_members_active(t) * (double)part.total;

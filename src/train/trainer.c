@@ -194,6 +194,7 @@ void coh_trainer_destroy(coh_trainer *t) {
   ops->free(t->dev, t->v);
   ops->free(t->dev, t->loss_sum);
   ops->free(t->dev, t->loss_last);
+  ops->free(t->dev, t->batch_loss);
   coh_records_drop(t);
   coh_stretch_destroy(t);
   coh_batch_destroy(t);
@@ -355,12 +356,19 @@ cleanup:
   return rc;
 }
 
+/* Losses of the epoch, and who ends with it. */
+static int judge_epoch(coh_trainer *t, coh_error *err) {
+  if (t->method) return coh_method_epoch(t, err);
+  int rc = collect_losses(t, err);
+  coh_member *first = t->member;
+  for (size_t r = 0; r < t->n_run && !rc; first += t->run[r++].members)
+    coh_schedule_epoch(&t->run[r].spec, t->run[r].members, first, t->step);
+  return rc;
+}
+
 static int end_epoch(coh_trainer *t, coh_error *err) {
   int rc;
-  COH_TRY(collect_losses(t, err));
-  coh_member *first = t->member;
-  for (size_t r = 0; r < t->n_run; first += t->run[r++].members)
-    coh_schedule_epoch(&t->run[r].spec, t->run[r].members, first, t->step);
+  COH_TRY(judge_epoch(t, err));
   COH_TRY(coh_trainer_shrink(t, err));
   if (t->hooks.progress) {
     coh_train_status status;
@@ -403,7 +411,7 @@ static int evaluate_due(coh_trainer *t, bool always, coh_error *err) {
   int rc = COH_OK;
   uint64_t every = t->spec.evaluate_every;
   bool due = always || (every > 0 && t->step % every == 0);
-  if (!due || !t->hooks.metric) return COH_OK;
+  if (!due || !t->hooks.metric || t->method) return COH_OK;
   COH_TRY(report(t, "train", t->train.host, err));
   if (t->test) COH_TRY(report(t, "test", t->test, err));
   COH_TRY(report_lr(t, err));

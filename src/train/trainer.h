@@ -66,6 +66,8 @@ struct coh_trainer {
   coh_device *dev;
   coh_train_spec spec; /* of run 0: what all runs share */
   coh_train_hooks hooks;
+  const coh_train_method *method; /* NULL: optimiser and schedule of the spec */
+  double *batch_loss;             /* device [count], for the method */
   size_t n_run;
   coh_train_run *run;     /* [n_run] */
   uint32_t *run_of;       /* [N] run of each member */
@@ -105,6 +107,10 @@ double coh_schedule_factor(const coh_train_spec *, uint64_t t);
  * those that are not finite, moves the plateau, marks members done. */
 void coh_schedule_epoch(const coh_train_spec *, size_t N, coh_member *member,
                         uint64_t step);
+
+/* method.c */
+/* Ends an epoch as the method has it, on all ranks. */
+int coh_method_epoch(coh_trainer *, coh_error *);
 
 /* runs.c */
 /* The members as one run. */
