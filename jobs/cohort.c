@@ -162,6 +162,13 @@ static void make_report(job *j, bool sweeps, const batch_wish *wish) {
   if (j->results[0]) plot_at_end(j, j->results);
 }
 
+static int start_job(job *j, coh_error *err) {
+  static int (*const start[])(job *, coh_error *) = {[COH_JOB_TRAIN] = job_train,
+                                                     [COH_JOB_EXTRACT] = job_extract,
+                                                     [COH_JOB_COMPRESS] = job_compress};
+  return start[j->cfg.experiment.job](j, err);
+}
+
 static int run_job(job *j, const char *path, size_t n, const char **set,
                    const batch_wish *wish, coh_error *err) {
   int rc;
@@ -180,7 +187,7 @@ static int run_job(job *j, const char *path, size_t n, const char **set,
                   "be divided",
                   wish->k, wish->n, path);
   else
-    rc = j->cfg.experiment.job == COH_JOB_TRAIN ? job_train(j, err) : job_extract(j, err);
+    rc = start_job(j, err);
   if (rc == COH_OK) make_report(j, sweeps, wish);
 cleanup:
   coh_sweep_destroy(sweep);

@@ -39,6 +39,7 @@ enum { JOB_STOPPED = 75 }; /* exit status: stopped early, "requeue me" */
 
 int job_train(job *, coh_error *);
 int job_extract(job *, coh_error *);
+int job_compress(job *, coh_error *);
 /* `cohort show`: hashes, folder, then every parameter. Needs no MPI. */
 int job_describe(const job *, coh_text *out, coh_error *);
 
@@ -96,7 +97,8 @@ typedef struct stage {
       *run;       /* [n_run] what the members are; `start` not read with a start */
   bool further;   /* further_training was asked for */
   const char *lr; /* name of the parameter that sets the rate: \"training.lr\" */
-  coh_finish_method finish; /* behind the last step; auto is settled by plan and data */
+  const coh_train_method *method; /* in place of optimiser and schedule, or NULL */
+  coh_finish_method finish;       /* behind the last step; auto is settled by plan and data */
   uint64_t finish_steps;
   const struct parts *parts; /* all members were trained in parts; NULL: they were not */
   const void

@@ -22,7 +22,7 @@ typedef struct pack_work {
   run_result *result; /* [n]; of rank 0 of the grid */
   coh_config row_cfg; /* of the row in hand */
   double seconds;
-  coh_text inputs; /* of job = train: text that its hashes contain */
+  coh_text inputs; /* of train, compress: text that their hashes contain */
 } pack_work;
 
 /* ---- open and free
@@ -33,7 +33,7 @@ static int open_work(pack_work *w, size_t number, coh_error *err) {
   const batch *b = w->b;
   char path[COH_PATH];
   MPI_Comm world = w->job.grid.world;
-  bool trains = w->job.cfg.experiment.job == COH_JOB_TRAIN;
+  int kind = w->job.cfg.experiment.job;
   COH_TRY(coh_alloc(&w->result, w->p->n, sizeof *w->result, err));
   COH_TRY(coh_alloc(&w->member, w->p->n, sizeof *w->member, err));
   if (w->job.grid.rank == 0)
@@ -44,7 +44,7 @@ static int open_work(pack_work *w, size_t number, coh_error *err) {
   snprintf(w->title, sizeof w->title, "pack %zu/%zu, %zu %s", number + 1, b->packs.n,
            w->p->n, w->p->n == 1 ? "run" : "runs");
   COH_TRY(coh_format(path, sizeof path, err, "%s/manifest.json", w->folder));
-  COH_TRY(coh_manifest_create(path, world, trains ? "train" : "extract", &w->p->hash,
+  COH_TRY(coh_manifest_create(path, world, run_job_name(kind), &w->p->hash,
                               b->job->command, &w->manifest, err));
   COH_TRY(coh_agree(world, coh_manifest_write(w->manifest, "running", err), err));
 cleanup:
@@ -81,7 +81,7 @@ static int fail_run(pack_work *w, size_t i, const char *message, coh_error *err)
   return r->error ? COH_OK : coh_fail(err, COH_ENOMEM, "no memory for a failed run");
 }
 
-/* ---- job = train
+/* ---- job = train, job = compress
  * ------------------------------------------------------------------------ */
 
 /* Adds the runs that have a valid configuration; j->cfg becomes that of the first. */
@@ -381,8 +381,8 @@ int pack_run(batch *b, const coh_grid *grid, pack *p, size_t number, bool *faile
   w.job.grid.nccl = NULL;
   w.job.batch = b;
   COH_TRY(open_work(&w, number, err));
-  bool trains = b->job->cfg.experiment.job == COH_JOB_TRAIN;
-  COH_TRY(trains ? train_pack(&w, err) : extract_pack(&w, err));
+  bool extracts = b->job->cfg.experiment.job == COH_JOB_EXTRACT;
+  COH_TRY(extracts ? extract_pack(&w, err) : train_pack(&w, err));
   if (grid->rank == 0) rc = publish(&w, err);
   COH_TRY(coh_agree(grid->world, rc, err));
   COH_TRY(share_states(&w, failed, err));

@@ -8,6 +8,7 @@
 
 #include "cohort/net.h"
 #include "run.h"
+#include "training.h"
 
 enum { MOST_RUNS = 4096 };
 static const double most_bytes = 2147483648.0;
@@ -20,12 +21,25 @@ static bool is_among(const char *key, const char *const *keys) {
   return *keys != NULL;
 }
 
-static bool may_differ(const coh_param *p, int kind) {
+/* Of job = compress all of [compress] but what the data depend on. */
+static bool may_differ_compressed(const coh_param *p, bool drawn) {
+  static const char *const data[] = {
+      "architecture_teacher", "train_set_size", "val_set_size", "val_batch_size",
+      "test_set_size", "test_batch_size", "noise", "test_seed", NULL};
+  static const char *const start[] = {"init", "init_bias", NULL};
+  if (p->scope == COH_SCOPE_SEED) return !drawn;
+  if (strcmp(p->section, "training") == 0) return strcmp(p->key, "lr") == 0;
+  if (strcmp(p->section, "model") == 0) return is_among(p->key, start);
+  return strcmp(p->section, "compress") == 0 && !is_among(p->key, data);
+}
+
+static bool may_differ(const coh_param *p, int kind, bool drawn) {
   static const char *const schedule[] = {
       "lr",       "weight_decay", "data_order_seed", "milestone_steps",
       "factor",   "warmup_steps", "plateau",         "patience",
       "cooldown", "threshold",    "min_lr",          NULL};
   static const char *const start[] = {"init", "init_bias", "init_fan", NULL};
+  if (kind == COH_JOB_COMPRESS) return may_differ_compressed(p, drawn);
   if (kind == COH_JOB_EXTRACT) return p->scope == COH_SCOPE_CLUSTERING;
   if (p->scope == COH_SCOPE_SEED) return true;
   if (strcmp(p->section, "training") == 0) return is_among(p->key, schedule);
@@ -47,28 +61,35 @@ static int compare(const void *a, const void *b) {
   return p->run < q->run ? -1 : p->run > q->run;
 }
 
-/* The values of all axes that keep runs apart, as digits of one number. COH_EUSAGE where
- * it does not fit 64 bits. */
-static int weights(const coh_sweep *s, uint64_t *weight, coh_error *err) {
-  size_t axes = coh_sweep_axes(s);
-  uint64_t product = 1;
-  int kind = coh_sweep_base(s)->experiment.job;
-  for (size_t a = axes; a-- > 0;) {
-    weight[a] = 0;
-    if (may_differ(coh_sweep_param(s, a), kind)) continue;
-    weight[a] = product;
-    if (__builtin_mul_overflow(product, (uint64_t)coh_sweep_values(s, a), &product))
-      return coh_fail(err, COH_EUSAGE, "[sweep]: more values than can be told apart");
-  }
-  return COH_OK;
-}
-
 static int find_axis(const coh_sweep *s, const char *section, const char *key) {
   for (size_t a = 0; a < coh_sweep_axes(s); a++) {
     const coh_param *p = coh_sweep_param(s, a);
     if (strcmp(p->section, section) == 0 && strcmp(p->key, key) == 0) return (int)a;
   }
   return -1;
+}
+
+/* Whether some run's data are drawn from its seed. */
+static bool may_be_drawn(const coh_sweep *s) {
+  return find_axis(s, "dataset", "name") >= 0 ||
+         strcmp(coh_sweep_base(s)->dataset.name, "teacher_student") == 0;
+}
+
+/* The values of all axes that keep runs apart, as digits of one number. COH_EUSAGE where
+ * it does not fit 64 bits. */
+static int weights(const coh_sweep *s, uint64_t *weight, coh_error *err) {
+  size_t axes = coh_sweep_axes(s);
+  uint64_t product = 1;
+  int kind = coh_sweep_base(s)->experiment.job;
+  bool drawn = may_be_drawn(s);
+  for (size_t a = axes; a-- > 0;) {
+    weight[a] = 0;
+    if (may_differ(coh_sweep_param(s, a), kind, drawn)) continue;
+    weight[a] = product;
+    if (__builtin_mul_overflow(product, (uint64_t)coh_sweep_values(s, a), &product))
+      return coh_fail(err, COH_EUSAGE, "[sweep]: more values than can be told apart");
+  }
+  return COH_OK;
 }
 
 static int64_t value_or(const coh_sweep *s, size_t i, int axis, int64_t base) {
@@ -102,6 +123,7 @@ cleanup:
 
 static double samples_of(const coh_config *cfg) {
   const char *name = cfg->dataset.name;
+  if (cfg->experiment.job == COH_JOB_COMPRESS) return (double)compress_samples(cfg);
   if (cfg->experiment.job == COH_JOB_EXTRACT) return (double)cfg->query.samples;
   if (strcmp(name, "file") == 0)
     return 1e4 * cfg->dataset.subsample_fraction; /* a guess */
@@ -115,6 +137,9 @@ static void measure(const coh_config *cfg, size_t runs, pack *p) {
   size_t members = 0;
   double samples = samples_of(cfg);
   coh_steps steps = cfg->training.steps;
+  if (cfg->experiment.job == COH_JOB_COMPRESS)
+    steps = (coh_steps){.ep = (uint64_t)(cfg->compress.max_epochs +
+                                         cfg->compress.finetuning_max_epochs)};
   p->members = (size_t)cfg->experiment.members;
   coh_act act = (coh_act)cfg->model.activation;
   /* ten classes, or whatever number of outputs the name says */
@@ -132,7 +157,10 @@ static void measure(const coh_config *cfg, size_t runs, pack *p) {
 static size_t most_runs(const coh_config *cfg, const pack *p) {
   if (cfg->experiment.job == COH_JOB_EXTRACT) return SIZE_MAX;
   double width = cfg->training.precision == 1 ? 8 : 4;
-  double one = (double)p->members * (double)p->P * width * 4 + 4 * samples_of(cfg);
+  bool compresses = cfg->experiment.job == COH_JOB_COMPRESS;
+  double arrays = compresses ? COMPRESS_ARRAYS : 4;
+  double one = (double)p->members * (double)p->P * width * arrays;
+  if (!compresses) one += 4 * samples_of(cfg);
   double fit = most_bytes / one;
   return fit < 1 ? 1 : fit < MOST_RUNS ? (size_t)fit : MOST_RUNS;
 }

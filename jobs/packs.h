@@ -26,7 +26,8 @@ typedef struct packs {
 /* Deals runs [first, first + count) of a sweep to packs. Two runs share a pack if they
  * differ only in what members of one ensemble may differ in: for job = train seeds,
  * learning rate and its schedule, weight decay and initialisation; for job = extract the
- * clustering, so that students are trained once. Packs have at most 4096 runs, and at
+ * clustering, so that students are trained once; for job = compress all but network and
+ * data, which of teacher_student depend on the seed. Packs have at most 4096 runs, and at
  * most 2 GiB of state. The packs depend on the sweep and on the range alone, not on the
  * number of ranks or on what is done already. Freed by packs_free also after failures. */
 int packs_make(const coh_sweep *, size_t first, size_t count, packs *, coh_error *);

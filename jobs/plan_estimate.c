@@ -9,6 +9,7 @@
 
 #include "cohort/data.h"
 #include "cohort/net.h"
+#include "training.h"
 
 enum { SHAPES = 32, PROBES = 4, SIDE_BY_SIDE = 16 };
 /* the program with its libraries, before any network */
@@ -21,6 +22,7 @@ static const double plain_rate = 2e9;
 
 /* NAN of a file: only it tells. */
 static double images_of(const char *name) {
+  if (strcmp(name, "teacher_student") == 0) return 0;
   if (strcmp(name, "file") == 0) return (double)NAN;
   return strcmp(name, "cifar10") == 0 ? 50000 : 60000;
 }
@@ -40,6 +42,8 @@ static double policy_samples(const coh_config *cfg, const char *policy, size_t n
 static double samples_of(const coh_config *cfg, size_t d_in) {
   double sum = 0;
   const char *s = cfg->query.datagen;
+  if (cfg->experiment.job == COH_JOB_COMPRESS)
+    return isnan(images_of(cfg->dataset.name)) ? (double)NAN : (double)compress_samples(cfg);
   if (cfg->experiment.job == COH_JOB_TRAIN)
     return ceil(images_of(cfg->dataset.name) * cfg->dataset.subsample_fraction);
   for (size_t n; *s; s += n + (s[n] == '+')) {
@@ -49,10 +53,22 @@ static double samples_of(const coh_config *cfg, size_t d_in) {
   return sum;
 }
 
+/* To the last epoch that may be, validated after each. */
+static double compressed_passes(const coh_config *cfg, double samples) {
+  bool drawn = strcmp(cfg->dataset.name, "teacher_student") == 0;
+  double val = cfg->compress.val_set_size > 0 ? (double)cfg->compress.val_set_size
+               : drawn                        ? 1000
+                                              : 5000;
+  if (!cfg->compress.log_val_loss) val = 0;
+  return (samples + val / 3) *
+         (double)(cfg->compress.max_epochs + cfg->compress.finetuning_max_epochs);
+}
+
 /* Samples that pass through one network: in training three times the work of a forward,
  * in evaluations once. */
 static double passes_of(const coh_config *cfg, double samples) {
   size_t B = (size_t)cfg->training.batch_size;
+  if (cfg->experiment.job == COH_JOB_COMPRESS) return compressed_passes(cfg, samples);
   double epoch = (double)coh_epoch_length((size_t)(isnan(samples) ? 1 : samples), B);
   coh_steps end = cfg->training.steps, every = cfg->training.evaluate_every;
   double epochs = (double)end.ep + (double)end.it / epoch;
@@ -69,7 +85,9 @@ static double bytes_of(const coh_config *cfg, const coh_plan *p, const plan_cost
   double momentum = cfg->training.momentum + cfg->training.nesterov_momentum;
   double moments = cfg->training.optimizer == COH_ADAM ? 2 : momentum > 0 ? 1 : 0;
   double samples = isnan(c->samples) ? 0 : c->samples;
-  if (cfg->experiment.job == COH_JOB_TRAIN && samples > 0) /* read whole, and the test */
+  bool compresses = cfg->experiment.job == COH_JOB_COMPRESS;
+  if (compresses) moments = COMPRESS_ARRAYS - 2;
+  if (cfg->experiment.job != COH_JOB_EXTRACT && samples > 0) /* read whole, and the test */
     samples = images_of(cfg->dataset.name) + 10000;
   if (together > SIDE_BY_SIDE) together = SIDE_BY_SIDE;
   return program_bytes + samples * ((double)p->d_in + 1) * size +
@@ -82,8 +100,8 @@ plan_cost plan_cost_of(const coh_config *cfg, size_t runs, coh_error *why) {
   coh_plan p;
   size_t members = 0;
   plan_cost c = {.samples = (double)NAN, .networks = runs};
-  bool train = cfg->experiment.job == COH_JOB_TRAIN;
-  bool images = train && strcmp(cfg->dataset.name, "file") != 0;
+  bool train = cfg->experiment.job != COH_JOB_EXTRACT;
+  bool images = train && strcmp(cfg->dataset.name, "teacher_student") != 0 && strcmp(cfg->dataset.name, "file") != 0;
   if (coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, images ? 10 : 0, &p,
                      &members, why) != COH_OK)
     return c;
@@ -221,6 +239,7 @@ static void tell_basis(plan *p, const shapes *s) {
   const coh_config *cfg = coh_sweep_base(p->sweep);
   bool extract = cfg->experiment.job == COH_JOB_EXTRACT;
   bool finish = cfg->training.finish != COH_FINISH_NONE;
+  bool compress = cfg->experiment.job == COH_JOB_COMPRESS;
   if (s->rate == plain_rate)
     coh_text_add(&p->basis,
                  "time: parameters x samples x epochs at 2e9 a second, a plain "
@@ -233,6 +252,7 @@ static void tell_basis(plan *p, const shapes *s) {
   coh_text_add(&p->basis, "k cores take about 1/k of it%s",
                extract  ? "; students only, without clustering and fine-tuning"
                : finish ? "; without training.finish"
+               : compress ? "; to the last epoch: runs that settle end earlier"
                         : "");
 }
 

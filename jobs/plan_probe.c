@@ -3,6 +3,7 @@
 #include "plan.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "cohort/net.h"
 
@@ -47,7 +48,8 @@ static int allocate_target(probe *p, const coh_config *cfg, coh_error *err) {
   const coh_device_ops *ops = p->dev->ops;
   bool labels =
       cfg->training.loss == COH_CROSS_ENTROPY ||
-      (cfg->training.loss == COH_LOSS_AUTO && cfg->experiment.job == COH_JOB_TRAIN);
+      (cfg->training.loss == COH_LOSS_AUTO && cfg->experiment.job != COH_JOB_EXTRACT &&
+       strcmp(cfg->dataset.name, "teacher_student") != 0);
   size_t values = p->B * p->plan.n_out * coh_dtype_size(p->dev->dtype);
   COH_TRY(ops->alloc(p->dev, p->N * sizeof(double), &p->loss, err));
   if (labels)
@@ -63,10 +65,12 @@ cleanup:
 static int allocate(probe *p, const coh_config *cfg, coh_error *err) {
   int rc;
   const coh_device_ops *ops = p->dev->ops;
-  bool adam = cfg->training.optimizer == COH_ADAM;
+  bool compresses = cfg->experiment.job == COH_JOB_COMPRESS;
+  coh_optimizer kind = compresses ? COH_ADAM : (coh_optimizer)cfg->training.optimizer;
+  bool adam = kind == COH_ADAM;
   size_t size = coh_dtype_size(p->dev->dtype), state = p->N * p->plan.P * size;
   double mu = cfg->training.momentum + cfg->training.nesterov_momentum;
-  coh_pace pace = coh_pace_of((coh_optimizer)cfg->training.optimizer, 0.9, 0.999, 2);
+  coh_pace pace = coh_pace_of(kind, 0.9, 0.999, 2);
   COH_TRY(ops->alloc(p->dev, p->N * sizeof(double), &p->lr, err));
   COH_TRY(ops->alloc(p->dev, sizeof pace, &p->pace, err));
   COH_TRY(ops->upload(p->dev, p->pace, &pace, sizeof pace, err));
@@ -76,7 +80,7 @@ static int allocate(probe *p, const coh_config *cfg, coh_error *err) {
   COH_TRY(allocate_target(p, cfg, err));
   if (adam || mu > 0) COH_TRY(ops->alloc(p->dev, state, &p->m, err));
   if (adam) COH_TRY(ops->alloc(p->dev, state, &p->v, err));
-  p->args = (coh_step_args){.kind = (coh_optimizer)cfg->training.optimizer,
+  p->args = (coh_step_args){.kind = kind,
                             .mu = mu > 0 ? 0.9 : 0,
                             .beta1 = 0.9,
                             .beta2 = 0.999,

@@ -7,9 +7,13 @@
 #include "cohort/data.h"
 #include "run.h"
 
+const char *run_job_name(int kind) {
+  return kind == COH_JOB_TRAIN ? "train" : kind == COH_JOB_EXTRACT ? "extract" : "compress";
+}
+
 int run_label(const coh_config *cfg, char out[COH_LABEL], coh_error *err) {
   char text[2 * COH_CFG_TEXT + 2];
-  bool trains = cfg->experiment.job == COH_JOB_TRAIN;
+  bool trains = cfg->experiment.job != COH_JOB_EXTRACT;
   int rc = coh_format(text, sizeof text, err, "%s-%s", cfg->model.name,
                       trains ? cfg->dataset.name : cfg->query.datagen);
   if (!rc) coh_label(text, out);
@@ -80,14 +84,14 @@ cleanup:
 static int list_data(const coh_config *cfg, coh_text *out, coh_error *err) {
   int rc = COH_OK;
   char root[COH_PATH] = "", sets[COH_CFG_TEXT], *rest = sets;
-  bool trains = cfg->experiment.job == COH_JOB_TRAIN;
+  bool trains = cfg->experiment.job != COH_JOB_EXTRACT;
   if (cfg->dataset.root[0])
     COH_TRY(coh_config_path(cfg, cfg->dataset.root, root, sizeof root, err));
   COH_TRY(coh_format(sets, sizeof sets, err, "%s",
                      trains ? cfg->dataset.name : cfg->query.datagen));
   for (char *set; (set = strsep(&rest, "+ "));) {
     bool images = *set && strcmp(set, "random") != 0 && strcmp(set, "grid") != 0 &&
-                  strcmp(set, "file") != 0;
+                  strcmp(set, "file") != 0 && strcmp(set, "teacher_student") != 0;
     if (images) COH_TRY(coh_dataset_content(set, root, true, out, err));
     if (images && trains) COH_TRY(coh_dataset_content(set, root, false, out, err));
   }
@@ -123,7 +127,7 @@ int run_open(job *j, const char *inputs, bool wait, run *r, coh_error *err) {
   COH_TRY(coh_bcast(world, r->sweep, sizeof r->sweep, 0, err));
   COH_TRY(coh_bcast(world, r->folder, sizeof r->folder, 0, err));
   COH_TRY(coh_format(path, sizeof path, err, "%s/manifest.json", r->folder));
-  const char *name = j->cfg.experiment.job == COH_JOB_TRAIN ? "train" : "extract";
+  const char *name = run_job_name(j->cfg.experiment.job);
   COH_TRY(
       coh_manifest_create(path, world, name, &r->hash, j->command, &r->manifest, err));
   r->was_done = j->grid.rank == 0 && coh_manifest_is_done(path, &r->hash);

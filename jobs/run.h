@@ -31,6 +31,7 @@ typedef struct run {
   bool worked;           /* set by the job: more than a finished run looked at again */
 } run;
 
+const char *run_job_name(int kind); /* coh_job */
 /* Readable part of a run's folder name: what is trained on what. */
 int run_label(const coh_config *, char out[COH_LABEL], coh_error *);
 

@@ -301,6 +301,8 @@ static int create_trainer(const stage_run *r, coh_device *dev, const coh_dataset
   COH_TRY(coh_trainer_create(&r->job->grid, dev, &s->plan, s->N, train, test,
                              &s->run->spec, hooks, out, err));
   COH_TRY(coh_trainer_runs(*out, s->n_run, s->run, err));
+  if (s->method)
+    COH_TRY(coh_agree(r->job->grid.world, coh_trainer_method(*out, s->method, err), err));
 cleanup:
   return rc;
 }

@@ -11,8 +11,15 @@
 void training_free(training *t) {
   coh_dataset_free(&t->train);
   coh_dataset_free(&t->test);
+  coh_dataset_free(&t->val);
+  coh_compress_destroy(t->compress);
   coh_device_close(t->dev);
   free(t->run);
+  free(t->spec);
+}
+
+static bool compresses(const coh_config *cfg) {
+  return cfg->experiment.job == COH_JOB_COMPRESS;
 }
 
 static bool is_file(const coh_config *cfg) {
@@ -54,6 +61,7 @@ int training_load(const job *j, training *t, coh_error *err) {
   const coh_config *cfg = &j->cfg;
   coh_dtype dtype = job_precision(cfg);
   char path[COH_PATH];
+  if (compresses(cfg)) return compress_load(j, dtype, t, err);
   COH_TRY(coh_config_path(cfg, cfg->dataset.file, path, sizeof path, err));
   rc = is_file(cfg) ? coh_pairs_load(path, dtype, &t->train, &t->test, err)
                     : load_images(cfg, dtype, t, err);
@@ -95,6 +103,7 @@ cleanup:
 }
 
 int training_add(training *t, const coh_config *cfg, coh_error *err) {
+  if (compresses(cfg)) return compress_add(t, cfg, err);
   coh_train_run one = {.members = t->members};
   int rc = coh_train_spec_of(cfg, &t->train, &one.spec, err);
   if (rc) return rc;
@@ -110,8 +119,11 @@ int training_add(training *t, const coh_config *cfg, coh_error *err) {
   return COH_OK;
 }
 
-int training_train(const job *j, const training *t, const char *title, const char *folder,
+int training_train(const job *j, training *t, const char *title, const char *folder,
                    const char *identity, coh_trainer **out, coh_error *err) {
+  int rc = COH_OK;
+  *out = NULL;
+  if (compresses(&j->cfg)) COH_TRY(compress_begin(j, t, err));
   stage s = {.title = title,
              .folder = folder,
              .model = "model.h5",
@@ -128,7 +140,11 @@ int training_train(const job *j, const training *t, const char *title, const cha
              .further = j->cfg.training.further_training[0] != '\0',
              .finish = job_finish(&j->cfg, j->cfg.training.finish),
              .finish_steps = (uint64_t)j->cfg.training.finish_steps};
-  return stage_train(j, t->dev, &s, out, err);
+  if (t->compress) s.method = coh_compress_method(t->compress);
+  COH_TRY(stage_train(j, t->dev, &s, out, err));
+  if (t->compress) COH_TRY(compress_save(j, t, *out, folder, err));
+cleanup:
+  return rc;
 }
 
 /* ---- results
@@ -183,6 +199,7 @@ cleanup:
 int training_measure(coh_trainer *trainer, const training *t, coh_measures *out,
                      coh_error *err) {
   int rc;
+  if (t->compress) return compress_measure(trainer, t, out, err);
   COH_TRY(measure_set(trainer, t, "train", &t->train, out, err));
   if (t->test.n) COH_TRY(measure_set(trainer, t, "test", &t->test, out, err));
 cleanup:
@@ -237,6 +254,11 @@ cleanup:
   training_free(&t);
   coh_text_free(&inputs);
   return rc;
+}
+
+int job_compress(job *j, coh_error *err) {
+  char model[COH_PATH];
+  return run_train_job(j, "compression", false, model, err);
 }
 
 int job_train(job *j, coh_error *err) {

@@ -3,7 +3,7 @@
  * config, data, device, comm, archive, net, train.
  *
  *   coh_compress_spec_of(&cfg, &train, &spec, &err);      for every run, one member each
- *   coh_compress_create(&grid, dev, &plan, N, specs, &data, NULL, &c, &err);
+ *   coh_compress_create(&grid, dev, &plan, N, specs, &data, 0, &c, &err);
  *   coh_trainer_method(trainer, coh_compress_method(c), &err);
  *   coh_trainer_run(trainer, &err);
  *   coh_compress_results(c, trainer, results, &err);
@@ -131,15 +131,6 @@ int coh_compress_spec_of(const coh_config *, const coh_dataset *train,
 int coh_compress_run_of(const coh_config *, const coh_dataset *train, coh_train_run *,
                         coh_error *);
 
-typedef struct coh_compress_hooks {
-  void *ctx;
-  uint64_t every; /* epochs between two points of the curves */
-  /* As of coh_train_hooks; names: train_loss, val_loss, test_loss, val_accuracy,
-   * l0_mask, sigma, threshold once it was pruned. */
-  int (*metric)(void *ctx, uint64_t step, const char *name, size_t N,
-                const double *values, coh_error *err);
-} coh_compress_hooks;
-
 /* What became of a run; NaN where it has no such number. */
 typedef struct coh_compress_result {
   double accuracy[3], loss[3]; /* train, val, test */
@@ -159,7 +150,7 @@ typedef struct coh_compress coh_compress;
  * where the device has no penalised step. */
 int coh_compress_create(const coh_grid *, coh_device *, const coh_plan *, size_t N,
                         const coh_compress_spec *, const coh_compress_data *,
-                        const coh_compress_hooks *, coh_compress **, coh_error *);
+                        uint64_t every, coh_compress **, coh_error *);
 void coh_compress_destroy(coh_compress *);
 const coh_train_method *coh_compress_method(coh_compress *);
 /* Of all members [N], the same on every rank; collective, after the training. */

@@ -36,6 +36,9 @@ void coh_dataset_free(coh_dataset *d);
  * tried and the command `cohort fetch <name>`. */
 int coh_dataset_load(const char *name, const char *root, bool train, coh_dtype dtype,
                      coh_dataset *out, coh_error *err);
+/* The same with pixels v/255, not normalised. */
+int coh_dataset_load_unit(const char *name, const char *root, bool train, coh_dtype dtype,
+                          coh_dataset *out, coh_error *err);
 /* Names known to coh_dataset_load, comma separated. */
 const char *coh_dataset_names(void);
 /* Adds a line "<set>/<file> <bytes> <hash>" for each file of a named data set; of what is

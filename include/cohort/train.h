@@ -129,6 +129,10 @@ typedef struct coh_train_view {
   uint64_t step;         /* that have been made */
   uint64_t epoch;        /* whole ones that have been made */
   uint64_t epoch_length; /* steps */
+  /* the hook of the job, or NULL */
+  int (*metric)(void *ctx, uint64_t step, const char *name, size_t N,
+                const double *values, coh_error *);
+  void *metric_ctx;
 } coh_train_view;
 
 /* Training by a rule of another room: what follows the gradients, and who is at the end.

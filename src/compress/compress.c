@@ -95,8 +95,9 @@ static int update(void *ctx, const coh_train_view *, size_t first, size_t count,
 static int on_epoch(void *ctx, const coh_train_view *, double *loss, int *state,
                     coh_error *);
 
-static int fill(coh_compress *c, const coh_compress_data *data, coh_error *err) {
+static int fill(coh_compress *c, coh_error *err) {
   int rc;
+  const coh_compress_data *data = &c->data;
   const coh_compress_spec *s = c->spec;
   COH_TRY(upload_set(c, &data->train, s->batch, &c->set[0], err));
   COH_TRY(upload_set(c, &data->val, s->val_batch, &c->set[1], err));
@@ -114,7 +115,7 @@ cleanup:
 
 int coh_compress_create(const coh_grid *grid, coh_device *dev, const coh_plan *plan,
                         size_t N, const coh_compress_spec *spec,
-                        const coh_compress_data *data, const coh_compress_hooks *hooks,
+                        const coh_compress_data *data, uint64_t every,
                         coh_compress **out, coh_error *err) {
   int rc;
   coh_compress *c = NULL;
@@ -127,13 +128,14 @@ int coh_compress_create(const coh_grid *grid, coh_device *dev, const coh_plan *p
   c->dev = dev;
   c->plan = *plan;
   c->N = N;
-  if (hooks) c->hooks = *hooks;
+  c->every = every;
+  c->data = *data;
   c->images = data->train.shape[1] > 1 || data->train.shape[2] > 1;
   coh_grid_block(grid, N, grid->student, &c->first, &c->count);
   COH_TRY(coh_alloc(&c->spec, N, sizeof *c->spec, err));
   memcpy(c->spec, spec, N * sizeof *spec);
   read_specs(c);
-  COH_TRY(coh_agree(grid->world, fill(c, data, err), err));
+  COH_TRY(coh_agree(grid->world, fill(c, err), err));
   c->method =
       (coh_train_method){c, update, on_epoch, coh_compress_save, coh_compress_restore};
   *out = c;
@@ -318,7 +320,7 @@ static const char *const curve_names[CURVES] = {"train_loss",   "val_loss", "tes
                                                 "val_accuracy", "l0_mask",  "sigma"};
 
 static bool curves_due(const coh_compress *c, const coh_train_view *v) {
-  return c->hooks.metric && c->hooks.every > 0 && v->epoch % c->hooks.every == 0;
+  return v->metric && c->every > 0 && v->epoch % c->every == 0;
 }
 
 static int draw_member(coh_compress *c, size_t place, double *point, coh_error *err) {
@@ -347,8 +349,8 @@ static int draw(coh_compress *c, const coh_train_view *v, double *point, coh_err
   COH_TRY(coh_alloc(&loss, N, sizeof *loss, err));
   COH_TRY(coh_alloc(&right, N, sizeof *right, err));
   for (int set = 1; set < 3 && N > 0; set++) {
-    if (c->set[set].host->n == 0) continue;
     bool labels = set == 1 && c->set[set].labels;
+    if (c->set[set].host->n == 0 || (set == 1 && !labels)) continue;
     COH_TRY(coh_probe(c, v->ens, set, loss, labels ? right : NULL, err));
     for (size_t i = 0; i < N; i++) {
       double *to = point + v->slot[i] * CURVES;
@@ -381,7 +383,7 @@ static int tell_curves(coh_compress *c, const coh_train_view *v, const double *p
   for (int k = 0; k < CURVES; k++) {
     for (size_t n = 0; n < c->N; n++) values[n] = all[n * CURVES + (size_t)k];
     if (is_worth_telling(c->N, values))
-      COH_TRY(c->hooks.metric(c->hooks.ctx, v->step, curve_names[k], c->N, values, err));
+      COH_TRY(v->metric(v->metric_ctx, v->step, curve_names[k], c->N, values, err));
   }
 cleanup:
   free(all);

@@ -60,9 +60,10 @@ struct coh_compress {
   coh_plan plan;
   size_t N, first, count;
   coh_compress_spec *spec; /* [N] */
-  coh_compress_hooks hooks;
+  uint64_t every; /* epochs between two points of the curves; 0: none */
   coh_train_method method;
-  coh_probe_set set[3];              /* train, val, test */
+  coh_compress_data data;
+  coh_probe_set set[3];     /* train, val, test */
   bool images;                  /* the network begins with a flattening */
   bool gates, means, pick_best; /* of any run */
   void *array[ARRAYS];

@@ -6,12 +6,13 @@
 
 #include "data/images.h"
 
-int coh_dataset_load(const char *name, const char *root, bool train, coh_dtype dtype,
-                     coh_dataset *out, coh_error *err) {
+static int load(const char *name, const char *root, bool train, bool unit,
+                coh_dtype dtype, coh_dataset *out, coh_error *err) {
   int rc = COH_OK;
   coh_images im = {0};
   *out = (coh_dataset){.dtype = dtype};
   COH_TRY(coh_images_open(&im, name, root, train, err));
+  im.unit = unit;
   out->n = im.n;
   out->d_in = im.d_in;
   out->n_out = im.classes;
@@ -23,6 +24,16 @@ cleanup:
   coh_images_close(&im);
   if (rc != COH_OK) coh_dataset_free(out);
   return rc;
+}
+
+int coh_dataset_load(const char *name, const char *root, bool train, coh_dtype dtype,
+                     coh_dataset *out, coh_error *err) {
+  return load(name, root, train, false, dtype, out, err);
+}
+
+int coh_dataset_load_unit(const char *name, const char *root, bool train, coh_dtype dtype,
+                          coh_dataset *out, coh_error *err) {
+  return load(name, root, train, true, dtype, out, err);
 }
 
 void coh_dataset_free(coh_dataset *d) {

@@ -13,6 +13,7 @@ typedef struct coh_image_set coh_image_set;
 typedef struct coh_images {
   const coh_image_set *set;
   bool train;
+  bool unit; /* values 0..1 in place of normalised ones */
   char folder[COH_PATH];
   size_t n, d_in;
   size_t shape[3]; /* channels, height, width */

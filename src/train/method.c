@@ -24,7 +24,9 @@ void coh_trainer_view(const coh_trainer *t, coh_train_view *v) {
                         .count = t->count,
                         .step = t->step,
                         .epoch = t->step / t->epoch_length,
-                        .epoch_length = t->epoch_length};
+                        .epoch_length = t->epoch_length,
+                        .metric = t->hooks.metric,
+                        .metric_ctx = t->hooks.ctx};
 }
 
 /* Loss and state of this rank's members, of those that ended before as they were. */

@@ -133,12 +133,10 @@ int coh_trainer_step(coh_trainer *t, coh_error *err) {
     COH_TRY(coh_batch_order(t, t->step / t->epoch_length, err));
     COH_TRY(coh_stretch_prepare(t, err));
     if (t->method)
-      COH_TRY(update_by_method(t, first, count, part->rows, err));
-    else if (t->grid->n_replica == 1)
-      COH_TRY(update(t, first, count, err));
+      COH_TRY(step_on_device(t, &part, err)); /* its numbers are not on the device */
     else
-      COH_TRY(coh_reducer_start(t->reducer, t->dev->dtype, count * t->plan.P,
-                                row_of(t, t->ens->grads, first, t->plan.P), err));
+      COH_TRY(coh_records_step(t, &part, step_on_device, err));
+    COH_TRY(coh_reducer_keep_up(t->reducer, err));
     t->stretch.step++;
   }
   t->samples += (double)coh_members_active(t) * (double)part.total;
