@@ -20,7 +20,8 @@ size_t compress_samples(const coh_config *cfg) {
   return is_drawn(cfg) ? DRAWN_TRAIN : IMAGE_TRAIN;
 }
 
-/* ---- data ---------------------------------------------------------------------------- */
+/* ---- data ----------------------------------------------------------------------------
+ */
 
 static int load_sets(const coh_config *cfg, coh_dtype dtype, coh_dataset *all,
                      coh_dataset *test, coh_error *err) {
@@ -62,7 +63,8 @@ cleanup:
   return rc;
 }
 
-/* ---- runs ---------------------------------------------------------------------------- */
+/* ---- runs ----------------------------------------------------------------------------
+ */
 
 /* All runs of a pack have room up to the latest end. */
 static void share_end(training *t) {
@@ -89,8 +91,7 @@ int compress_add(training *t, const coh_config *cfg, coh_error *err) {
     if (runs) t->run = runs;
     coh_compress_spec *specs = realloc(t->spec, room * sizeof *specs);
     if (specs) t->spec = specs;
-    if (!runs || !specs)
-      return coh_fail(err, COH_ENOMEM, "no memory for %zu runs", room);
+    if (!runs || !specs) return coh_fail(err, COH_ENOMEM, "no memory for %zu runs", room);
     t->room = room;
   }
   t->spec[t->n_run] = spec;
@@ -111,7 +112,8 @@ cleanup:
   return rc;
 }
 
-/* ---- measures ------------------------------------------------------------------------ */
+/* ---- measures ------------------------------------------------------------------------
+ */
 
 typedef struct measure {
   const char *name;
@@ -174,7 +176,8 @@ cleanup:
   return rc;
 }
 
-/* ---- files --------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------
+ */
 
 /* Networks of this rank's block without their dead neurons: narrow/<member>.h5. */
 static int save_narrow(const training *t, const char *folder, const void *params,
@@ -205,8 +208,7 @@ static int save_narrow(const training *t, const char *folder, const void *params
     COH_TRY(coh_format(path, sizeof path, err, "%s/narrow", folder));
     mkdir(path, 0777); /* where it fails, so does what is written into it */
     COH_TRY(coh_format(path, sizeof path, err, "%s/narrow/%zu.h5", folder, first + n));
-    COH_TRY(
-        coh_model_save(path, MPI_COMM_SELF, &plan, dtype, 1, 0, 1, rounded, err));
+    COH_TRY(coh_model_save(path, MPI_COMM_SELF, &plan, dtype, 1, 0, 1, rounded, err));
   }
   rc = COH_OK;
 cleanup:

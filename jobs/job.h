@@ -98,7 +98,7 @@ typedef struct stage {
   bool further;   /* further_training was asked for */
   const char *lr; /* name of the parameter that sets the rate: \"training.lr\" */
   const coh_train_method *method; /* in place of optimiser and schedule, or NULL */
-  coh_finish_method finish;       /* behind the last step; auto is settled by plan and data */
+  coh_finish_method finish; /* behind the last step; auto is settled by plan and data */
   uint64_t finish_steps;
   const struct parts *parts; /* all members were trained in parts; NULL: they were not */
   const void

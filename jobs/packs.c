@@ -23,9 +23,15 @@ static bool is_among(const char *key, const char *const *keys) {
 
 /* Of job = compress all of [compress] but what the data depend on. */
 static bool may_differ_compressed(const coh_param *p, bool drawn) {
-  static const char *const data[] = {
-      "architecture_teacher", "train_set_size", "val_set_size", "val_batch_size",
-      "test_set_size", "test_batch_size", "noise", "test_seed", NULL};
+  static const char *const data[] = {"architecture_teacher",
+                                     "train_set_size",
+                                     "val_set_size",
+                                     "val_batch_size",
+                                     "test_set_size",
+                                     "test_batch_size",
+                                     "noise",
+                                     "test_seed",
+                                     NULL};
   static const char *const start[] = {"init", "init_bias", NULL};
   if (p->scope == COH_SCOPE_SEED) return !drawn;
   if (strcmp(p->section, "training") == 0) return strcmp(p->key, "lr") == 0;
@@ -138,8 +144,8 @@ static void measure(const coh_config *cfg, size_t runs, pack *p) {
   double samples = samples_of(cfg);
   coh_steps steps = cfg->training.steps;
   if (cfg->experiment.job == COH_JOB_COMPRESS)
-    steps = (coh_steps){.ep = (uint64_t)(cfg->compress.max_epochs +
-                                         cfg->compress.finetuning_max_epochs)};
+    steps = (coh_steps){
+        .ep = (uint64_t)(cfg->compress.max_epochs + cfg->compress.finetuning_max_epochs)};
   p->members = (size_t)cfg->experiment.members;
   coh_act act = (coh_act)cfg->model.activation;
   /* ten classes, or whatever number of outputs the name says */

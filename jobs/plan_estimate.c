@@ -43,7 +43,8 @@ static double samples_of(const coh_config *cfg, size_t d_in) {
   double sum = 0;
   const char *s = cfg->query.datagen;
   if (cfg->experiment.job == COH_JOB_COMPRESS)
-    return isnan(images_of(cfg->dataset.name)) ? (double)NAN : (double)compress_samples(cfg);
+    return isnan(images_of(cfg->dataset.name)) ? (double)NAN
+                                               : (double)compress_samples(cfg);
   if (cfg->experiment.job == COH_JOB_TRAIN)
     return ceil(images_of(cfg->dataset.name) * cfg->dataset.subsample_fraction);
   for (size_t n; *s; s += n + (s[n] == '+')) {
@@ -87,7 +88,8 @@ static double bytes_of(const coh_config *cfg, const coh_plan *p, const plan_cost
   double samples = isnan(c->samples) ? 0 : c->samples;
   bool compresses = cfg->experiment.job == COH_JOB_COMPRESS;
   if (compresses) moments = COMPRESS_ARRAYS - 2;
-  if (cfg->experiment.job != COH_JOB_EXTRACT && samples > 0) /* read whole, and the test */
+  if (cfg->experiment.job != COH_JOB_EXTRACT &&
+      samples > 0) /* read whole, and the test */
     samples = images_of(cfg->dataset.name) + 10000;
   if (together > SIDE_BY_SIDE) together = SIDE_BY_SIDE;
   return program_bytes + samples * ((double)p->d_in + 1) * size +
@@ -101,7 +103,8 @@ plan_cost plan_cost_of(const coh_config *cfg, size_t runs, coh_error *why) {
   size_t members = 0;
   plan_cost c = {.samples = (double)NAN, .networks = runs};
   bool train = cfg->experiment.job != COH_JOB_EXTRACT;
-  bool images = train && strcmp(cfg->dataset.name, "teacher_student") != 0 && strcmp(cfg->dataset.name, "file") != 0;
+  bool images = train && strcmp(cfg->dataset.name, "teacher_student") != 0 &&
+                strcmp(cfg->dataset.name, "file") != 0;
   if (coh_plan_parse(cfg->model.name, (coh_act)cfg->model.activation, images ? 10 : 0, &p,
                      &members, why) != COH_OK)
     return c;
@@ -250,10 +253,10 @@ static void tell_basis(plan *p, const shapes *s) {
                  "on one core here, %s;\n  ",
                  s->rate, s->device);
   coh_text_add(&p->basis, "k cores take about 1/k of it%s",
-               extract  ? "; students only, without clustering and fine-tuning"
-               : finish ? "; without training.finish"
+               extract    ? "; students only, without clustering and fine-tuning"
+               : finish   ? "; without training.finish"
                : compress ? "; to the last epoch: runs that settle end earlier"
-                        : "");
+                          : "");
 }
 
 int plan_estimate(plan *p, coh_error *err) {

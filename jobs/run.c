@@ -8,7 +8,9 @@
 #include "run.h"
 
 const char *run_job_name(int kind) {
-  return kind == COH_JOB_TRAIN ? "train" : kind == COH_JOB_EXTRACT ? "extract" : "compress";
+  return kind == COH_JOB_TRAIN     ? "train"
+         : kind == COH_JOB_EXTRACT ? "extract"
+                                   : "compress";
 }
 
 int run_label(const coh_config *cfg, char out[COH_LABEL], coh_error *err) {

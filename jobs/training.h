@@ -37,7 +37,8 @@ int training_train(const job *, training *, const char *title, const char *folde
 int training_measure(coh_trainer *, const training *, coh_measures *out, coh_error *);
 void training_free(training *);
 
-/* ---- compress.c: the parts of these that job = compress has of its own ---------------- */
+/* ---- compress.c: the parts of these that job = compress has of its own ----------------
+ */
 
 /* Of job = compress: samples to learn from, as far as the configuration tells; arrays of
  * the size of a network's parameters that one takes at most, snapshot included. */

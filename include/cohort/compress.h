@@ -106,6 +106,10 @@ double coh_gauss_bits(double M, double sigma);
 /* and its derivative by sigma */
 double coh_gauss_slope(double M, double sigma);
 
+/* NORM: factor of alpha in layer l, so that every layer's penalties together have the
+ * same weight. A stack of dense layers has it alike by layer and by block. */
+double coh_layer_share(const coh_plan *, size_t l);
+
 /* ---- the method ----------------------------------------------------------------------
  */
 

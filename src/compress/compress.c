@@ -7,14 +7,13 @@
 
 #include "compress/private.h"
 
-enum { PLAIN, BY_LAYER, BY_BLOCK };
 static const double first_sigma = 0.1;
 
 /* ---- life ----------------------------------------------------------------------------
  */
 
-static int upload_set(coh_compress *c, const coh_dataset *d, size_t batch, coh_probe_set *out,
-                      coh_error *err) {
+static int upload_set(coh_compress *c, const coh_dataset *d, size_t batch,
+                      coh_probe_set *out, coh_error *err) {
   int rc = COH_OK;
   const coh_device_ops *ops = c->dev->ops;
   size_t size = coh_dtype_size(d->dtype), x = d->n * d->d_in * size;
@@ -31,22 +30,23 @@ cleanup:
   return rc;
 }
 
-/* Factors of alpha: all one; N / (n_layer K); N / (n_tensor K), K the number of weights.
- */
+double coh_layer_share(const coh_plan *p, size_t l) {
+  const coh_layer *y = &p->layer[l];
+  double n = (double)(y->in * y->out + y->out);
+  return (double)p->P / (n * (double)p->L);
+}
+
+/* Factors of alpha: one for all, or that of each layer. */
 static int make_parts(coh_compress *c, coh_error *err) {
   const coh_plan *p = &c->plan;
-  int rc = coh_alloc(&c->part, 6 * p->L, sizeof *c->part, err);
+  int rc = coh_alloc(&c->part, 1 + p->L, sizeof *c->part, err);
   if (rc) return rc;
-  coh_sparse_part *plain = c->part, *layer = plain + 2 * p->L, *block = layer + 2 * p->L;
-  double share = (double)p->P / (double)p->L;
-  plain[0] = (coh_sparse_part){0, p->P, 1};
-  c->parts[PLAIN] = 1;
+  c->part[0] = (coh_sparse_part){0, p->P, 1};
   for (size_t l = 0; l < p->L; l++) {
     const coh_layer *y = &p->layer[l];
-    size_t n = y->in * y->out + y->out;
-    layer[l] = block[l] = (coh_sparse_part){y->w, n, share / (double)n};
+    c->part[1 + l] =
+        (coh_sparse_part){y->w, y->in * y->out + y->out, coh_layer_share(p, l)};
   }
-  c->parts[BY_LAYER] = c->parts[BY_BLOCK] = p->L;
   return COH_OK;
 }
 
@@ -115,8 +115,8 @@ cleanup:
 
 int coh_compress_create(const coh_grid *grid, coh_device *dev, const coh_plan *plan,
                         size_t N, const coh_compress_spec *spec,
-                        const coh_compress_data *data, uint64_t every,
-                        coh_compress **out, coh_error *err) {
+                        const coh_compress_data *data, uint64_t every, coh_compress **out,
+                        coh_error *err) {
   int rc;
   coh_compress *c = NULL;
   *out = NULL;
@@ -245,21 +245,20 @@ static coh_sparse_member step_of(coh_compress *c, const coh_train_view *v, size_
   return out;
 }
 
-static int parts_of(const coh_compress *c, size_t place) {
+static bool has_parts(const coh_compress *c, size_t place) {
   const coh_compress_spec *s = coh_spec_at(c, place);
-  if (!s->norm || s->procedure != COH_DRR) return PLAIN;
-  return s->layer_norm ? BY_LAYER : BY_BLOCK;
+  return s->norm && s->procedure == COH_DRR;
 }
 
 /* Members c->step[first ...] with one division into parts. */
 static int run_steps(coh_compress *c, const coh_train_view *v, size_t first, size_t n,
                      coh_error *err) {
-  int kind = parts_of(c, c->step[first].place);
+  bool parts = has_parts(c, c->step[first].place);
   coh_sparse_args a = {.N = n,
                        .P = c->plan.P,
                        .member = c->step + first,
-                       .parts = c->parts[kind],
-                       .part = c->part + (size_t)kind * 2 * c->plan.L,
+                       .parts = parts ? c->plan.L : 1,
+                       .part = parts ? c->part + 1 : c->part,
                        .w = v->ens->params,
                        .g = v->ens->grads,
                        .m = v->m,
@@ -287,7 +286,7 @@ static int update(void *ctx, const coh_train_view *v, size_t first, size_t count
   }
   for (size_t k = 0, n; k < count; k += n) {
     for (n = 1; k + n < count; n++)
-      if (parts_of(c, c->step[k + n].place) != parts_of(c, c->step[k].place)) break;
+      if (has_parts(c, c->step[k + n].place) != has_parts(c, c->step[k].place)) break;
     COH_TRY(run_steps(c, v, k, n, err));
   }
 cleanup:

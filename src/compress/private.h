@@ -60,19 +60,18 @@ struct coh_compress {
   coh_plan plan;
   size_t N, first, count;
   coh_compress_spec *spec; /* [N] */
-  uint64_t every; /* epochs between two points of the curves; 0: none */
+  uint64_t every;          /* epochs between two points of the curves; 0: none */
   coh_train_method method;
   coh_compress_data data;
-  coh_probe_set set[3];     /* train, val, test */
+  coh_probe_set set[3];         /* train, val, test */
   bool images;                  /* the network begins with a flattening */
   bool gates, means, pick_best; /* of any run */
   void *array[ARRAYS];
-  void *best[BEST];      /* host [count, P] of the device's type */
-  coh_squeezed *member;  /* [count] */
-  double *log;           /* [count, window] */
-  size_t window;         /* longest of all runs */
-  coh_sparse_part *part; /* [3][2 L]: no normalisation, by layer, by block */
-  size_t parts[3];
+  void *best[BEST];        /* host [count, P] of the device's type */
+  coh_squeezed *member;    /* [count] */
+  double *log;             /* [count, window] */
+  size_t window;           /* longest of all runs */
+  coh_sparse_part *part;   /* all of P, then each layer */
   coh_sparse_member *step; /* [count] scratch */
   double *scratch;         /* host [count] */
   double *sums;            /* device [count] */

@@ -29,8 +29,8 @@ static int need_workspace(coh_compress *c, coh_error *err) {
 }
 
 /* Sums over rows [at, at + rows) added to c->sums; right (host [e->N]) gets answers. */
-static int chunk(coh_compress *c, const coh_ensemble *e, const coh_probe_set *set, size_t at,
-                 size_t rows, coh_error *err) {
+static int chunk(coh_compress *c, const coh_ensemble *e, const coh_probe_set *set,
+                 size_t at, size_t rows, coh_error *err) {
   int rc = COH_OK;
   size_t size = coh_dtype_size(c->dev->dtype), O = c->plan.n_out;
   const char *x = (const char *)set->x + at * c->plan.d_in * size;

@@ -24,6 +24,7 @@ int coh_compress_spec_of(const coh_config *cfg, const coh_dataset *train,
                          coh_compress_spec *s, coh_error *err) {
   bool layers =
       cfg->compress.layerwise_pruning || cfg->compress.procedure == COH_LAYERWISE;
+  bool prunes = cfg->compress.procedure != COH_NO_PROCEDURE;
   double scale = cfg->compress.scale_alpha ? 1 / (double)train->n : 1;
   *s = (coh_compress_spec){
       .procedure = (coh_procedure)cfg->compress.procedure,
@@ -43,7 +44,8 @@ int coh_compress_spec_of(const coh_config *cfg, const coh_dataset *train,
       .rgp = cfg->compress.random_gradient_pruning,
       .delete_neurons = cfg->compress.delete_neurons,
       .tamade_val = cfg->compress.tamade_data == COH_TAMADE_VAL,
-      .shrinking = {cfg->compress.shrinking, cfg->compress.finetuning_shrinking},
+      .shrinking = {prunes && cfg->compress.shrinking,
+                    prunes && cfg->compress.finetuning_shrinking},
       .layerwise = {layers, cfg->compress.finetuning_layerwise_pruning},
       .converge_val = {cfg->compress.converge_val_loss,
                        cfg->compress.finetuning_converge_val_loss},

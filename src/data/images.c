@@ -280,8 +280,7 @@ static void fill_values(writer *w) {
   const coh_image_set *set = w->im->set;
   for (size_t c = 0; c < set->shape[0]; c++)
     for (int v = 0; v < BYTE_VALUES; v++)
-      w->value[c][v] =
-          w->im->unit ? v / 255.0 : (v / 255.0 - set->mean[c]) / set->std[c];
+      w->value[c][v] = w->im->unit ? v / 255.0 : (v / 255.0 - set->mean[c]) / set->std[c];
 }
 
 static void take_sample(void *ctx, int label, const uint8_t *pixels) {
