@@ -374,7 +374,8 @@ static void test_errors_of_files(void **state) {
   assert_string_equal(err.text, "cannot open 'none.ini': No such file or directory");
   assert_int_equal(coh_config_load(&cfg, ".", 0, NULL, &err), COH_EIO);
   assert_string_equal(err.text, "cannot read '.': Is a directory");
-  assert_refused("", "x.ini: experiment.job is missing: expected one of train, extract");
+  assert_refused(
+      "", "x.ini: experiment.job is missing: expected one of train, extract, compress");
 }
 
 /* ---- names ------------------------------------------------------------------------- */
@@ -385,7 +386,7 @@ static void test_errors_of_names(void **state) {
                  "x.ini:1: unknown section \"trainng\": did you mean \"training\"?");
   assert_refused("[zzz]\n", "x.ini:1: unknown section \"zzz\": the sections are "
                             "experiment, dataset, query, model, training, teacher, "
-                            "extraction, ranks, device, slurm, sweep");
+                            "extraction, compress, ranks, device, slurm, sweep");
   assert_refused("[training]\nbatchsize = 3\n", "x.ini:2: unknown key \"batchsize\" in "
                                                 "[training]: did you mean "
                                                 "\"batch_size\"?");
@@ -476,12 +477,14 @@ static void test_errors_of_values(void **state) {
   assert_refused(TRAIN "[training]\noptimizer = Adm\n",
                  "x.ini:8: training.optimizer = \"Adm\": expected one of sgd, adam; did "
                  "you mean \"adam\"?");
-  assert_refused("[experiment]\njob = trian\n",
-                 "x.ini:2: experiment.job = \"trian\": expected one of train, extract; "
-                 "did you mean \"train\"?");
-  assert_refused("[experiment]\njob = train\n[dataset]\nname = fashionmnist\n",
-                 "x.ini:4: dataset.name = \"fashionmnist\": expected one of mnist, "
-                 "fashion_mnist, cifar10, file; did you mean \"fashion_mnist\"?");
+  assert_refused(
+      "[experiment]\njob = trian\n",
+      "x.ini:2: experiment.job = \"trian\": expected one of train, extract, compress; "
+      "did you mean \"train\"?");
+  assert_refused(
+      "[experiment]\njob = train\n[dataset]\nname = fashionmnist\n",
+      "x.ini:4: dataset.name = \"fashionmnist\": expected one of mnist, "
+      "fashion_mnist, cifar10, file, teacher_student; did you mean \"fashion_mnist\"?");
   assert_refused(EXTRACT "[experiment]\nname = \"a\" ; b\n[query]\nsamples = 0\n",
                  "x.ini:12: query.samples = \"0\": expected a whole number from 1 to "
                  "1000000000");
@@ -514,7 +517,7 @@ static void test_errors_of_overrides(void **state) {
                       "step to be later than the one before it");
   assert_refused_with(TRAIN, "experiment.job=extract",
                       "x.ini:4: dataset.name is not read by job = extract, only by job = "
-                      "train");
+                      "train, compress");
 }
 
 static void test_overrides_apply_in_order(void **state) {
@@ -559,11 +562,14 @@ static void test_a_failed_load_leaves_the_configuration(void **state) {
 
 static void test_errors_of_missing_values(void **state) {
   (void)state;
-  assert_refused("[model]\nname = dense_2_2_1\n",
-                 "x.ini: experiment.job is missing: expected one of train, extract");
-  assert_refused("[experiment]\njob = train\n[model]\nname = dense_2_2_1\n",
-                 "x.ini: dataset.name is missing: expected one of mnist, fashion_mnist, "
-                 "cifar10, file. The data set.");
+  assert_refused(
+      "[model]\nname = dense_2_2_1\n",
+      "x.ini: experiment.job is missing: expected one of train, extract, compress");
+  assert_refused(
+      "[experiment]\njob = train\n[model]\nname = dense_2_2_1\n",
+      "x.ini: dataset.name is missing: expected one of mnist, fashion_mnist, "
+      "cifar10, file, teacher_student. The data set; job = compress also draws "
+      "teacher_student from a random network.");
   assert_refused("[experiment]\njob = train\n[dataset]\nname = mnist\n[model]\nname =\n",
                  "x.ini:6: model.name is missing: expected a text. The plan of the "
                  "network, such as dense_784_4_10, mnist_lenet_300_100, or "
@@ -804,7 +810,8 @@ static void set_value(coh_config *cfg, const coh_param *p, const char *value) {
 }
 
 static coh_job job_of(const coh_param *p) {
-  return p->jobs >> COH_JOB_EXTRACT & 1 ? COH_JOB_EXTRACT : COH_JOB_TRAIN;
+  if (p->jobs >> COH_JOB_EXTRACT & 1) return COH_JOB_EXTRACT;
+  return p->jobs >> COH_JOB_TRAIN & 1 ? COH_JOB_TRAIN : COH_JOB_COMPRESS;
 }
 
 static void test_the_table_is_sound(void **state) {
@@ -815,7 +822,7 @@ static void test_the_table_is_sound(void **state) {
   for (size_t i = 0; i < count; i++) {
     assert_non_null(p[i].help);
     assert_true(p[i].help[strlen(p[i].help) - 1] == '.');
-    assert_true(p[i].jobs != 0 && p[i].jobs < 4);
+    assert_true(p[i].jobs != 0 && p[i].jobs < 8);
     for (size_t j = 0; j < i; j++) {
       assert_true(p[i].offset != p[j].offset);
       assert_true(strcmp(p[i].section, p[j].section) || strcmp(p[i].key, p[j].key));
@@ -827,13 +834,14 @@ static void test_every_default_is_one(void **state) {
   (void)state;
   size_t count;
   const coh_param *p = coh_params(&count);
-  for (int job = COH_JOB_TRAIN; job <= COH_JOB_EXTRACT; job++) {
+  for (int job = COH_JOB_TRAIN; job <= COH_JOB_COMPRESS; job++) {
     coh_config cfg, before;
     coh_config_defaults(&cfg, (coh_job)job);
     for (size_t i = 0; i < count; i++) {
       if (!(p[i].jobs >> job & 1)) continue;
-      const char *def =
-          job == COH_JOB_EXTRACT && p[i].def_extract ? p[i].def_extract : p[i].def;
+      const char *def = job == COH_JOB_EXTRACT && p[i].def_extract     ? p[i].def_extract
+                        : job == COH_JOB_COMPRESS && p[i].def_compress ? p[i].def_compress
+                                                                       : p[i].def;
       before = cfg;
       if (def) set_value(&cfg, p + i, def);
       assert_memory_equal(&cfg, &before, sizeof cfg);
@@ -887,7 +895,7 @@ static void test_hash_known_value(void **state) {
 
 /* Gives the parameter a value that is not its default. */
 static void change(coh_config *cfg, const coh_param *p) {
-  static const char *const values[] = {"true",   "7",     "0.37",
+  static const char *const values[] = {"true",   "false", "7",          "0.37",
                                        "1ep2it", "other", "random+grid"};
   char text[256];
   coh_error err = {0};

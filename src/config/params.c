@@ -99,7 +99,7 @@ static const coh_param params[] = {
         DEF("0ep")),
 
   /* ---- dataset ---- */
-  PARAM(dataset, name, RUN, TRAIN | SQUEEZE, "The data set; teacher_student, for job = compress, is drawn from a random network.",
+  PARAM(dataset, name, RUN, TRAIN | SQUEEZE, "The data set; job = compress also draws teacher_student from a random network.",
         REQUIRED, ONE_OF("mnist", "fashion_mnist", "cifar10", "file", "teacher_student")),
   PATH(dataset, file, NONE, TRAIN | SQUEEZE,
        "File of name = file: .npz or .h5 with X and labels or Y, and X_test with "

@@ -331,7 +331,8 @@ typedef struct COH_EL(penal) {
 static inline COH_EL(penal)
     COH_EL(penal_make)(const coh_sparse_member *s, double factor) {
   double t = (double)s->t, alpha = s->alpha * factor;
-  COH_EL(penal) p = {0};
+  COH_EL(penal) p;
+  memset(&p, 0, sizeof p);
   p.adam.lr = (COH_REAL)(s->lr / (1 - pow(0.9, t)));
   p.adam.b1 = (COH_REAL)0.9;
   p.adam.one_b1 = (COH_REAL)(1 - 0.9);
