@@ -101,8 +101,7 @@ static void time_tree(const coh_layer_view *v) {
   size_t n = v->N * v->H;
   check(coh_alloc(&merges, n, sizeof *merges, &err), &err);
   double t = start();
-  check(coh_tree(MPI_COMM_WORLD, n, v->D, v->w, NULL, COH_EUCLIDEAN, false, COH_AVERAGE,
-                 merges, &err),
+  check(coh_tree(MPI_COMM_WORLD, &(coh_vectors){.n = n, .D = v->D, .f = v->w, .metric = COH_EUCLIDEAN}, COH_AVERAGE, merges, &err),
         &err);
   report("tree seconds", now() - t);
   free(merges);
@@ -113,8 +112,7 @@ static void time_linkage(const coh_layer_view *v) {
   coh_merge *merges = NULL;
   double *dist = NULL, t = start();
   size_t n = v->N * v->H;
-  check(coh_distances(MPI_COMM_WORLD, n, v->D, v->w, NULL, COH_EUCLIDEAN, false, &dist,
-                      &err),
+  check(coh_distances(MPI_COMM_WORLD, &(coh_vectors){.n = n, .D = v->D, .f = v->w, .metric = COH_EUCLIDEAN}, &dist, &err),
         &err);
   report("distances seconds", now() - t);
   if (rank == 0) {

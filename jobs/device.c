@@ -68,6 +68,7 @@ int job_device(job *j, coh_dtype dtype, coh_device **out, coh_error *err) {
   *out = NULL;
   rc = job_device_as(j, dtype, out, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
+  (void)wish_of(j, &j->gpu.wish, err);
   if (coh_device_stream(*out)) {
     j->patience =
         (coh_patience){.seconds = j->cfg.ranks.timeout, .lost = give_up, .ctx = j};

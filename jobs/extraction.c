@@ -29,6 +29,7 @@ static int cluster(extraction *x, coh_clustering **c, coh_error *err) {
   double *w = NULL;
   COH_TRY(coh_cluster_options_of(&j->cfg, x->upper.layer[0].act, &options, err));
   options.last_hidden = x->upper.L == 2;
+  options.gpu = j->gpu.wish.kind == COH_DEVICE_CUDA ? &j->gpu.wish : NULL;
   if (j->grid.rank == 0)
     rc = coh_layer_view_of(&x->upper, x->N, x->params, x->loss,
                            x->found.L == 0 ? x->mask0 : NULL, &view, err);

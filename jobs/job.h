@@ -10,9 +10,10 @@
 
 /* What GPUs the ranks of all nodes see. */
 typedef struct job_gpu {
-  int number;      /* this rank's; 0 where it sees none */
-  bool everywhere; /* every rank sees one */
-  bool told;       /* the user was told where the arithmetic is done */
+  int number;           /* this rank's; 0 where it sees none */
+  bool everywhere;      /* every rank sees one */
+  coh_device_wish wish; /* what job_device opened last */
+  bool told;            /* the user was told where the arithmetic is done */
 } job_gpu;
 
 /* One `cohort run`, the same on every rank. */

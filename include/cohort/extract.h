@@ -42,21 +42,31 @@ static inline size_t coh_pair(size_t n, size_t i, size_t j) {
   return n * i - i * (i + 1) / 2 + (j - i - 1);
 }
 
-/* Condensed distances [n(n-1)/2] of the rows of f [n, D], over the components with
- * mask[d] != 0 (mask may be NULL): euclidean |u-v|, or cosine 1 - u.v/(|u||v|), or
+/* Vectors f [n, D] and how far apart they are, over the components with mask[d] != 0
+ * (mask may be NULL): euclidean |u-v|, or cosine 1 - u.v/(|u||v|), or
  * relative |u-v| / sqrt((|u|^2 + |v|^2) / 2), the chord of the angle for equal lengths;
  * `symmetric`: the smaller of d(u,v) and d(u,-v). A zero vector has cosine distance 1
- * from every other.
+ * from every other. `gpu`: where the products are taken if there are enough of them to
+ * gain by it and the GPU has room, else on the processor; NULL: always there. */
+typedef struct coh_vectors {
+  size_t n, D;
+  const double *f;
+  const uint8_t *mask;
+  coh_metric metric;
+  bool symmetric;
+  const coh_device_wish *gpu; /* borrowed; of every rank its own */
+} coh_vectors;
+
+/* Condensed distances [n(n-1)/2] of vectors that count on rank 0 only, but for `gpu`.
  *
  * By the Gram matrix, panel by panel over all ranks. Pairs that the Gram matrix would
  * give to fewer digits (d^2 below (|u|^2 + |v|^2) / 100) are recomputed from the
  * difference of the vectors (cosine: |u-v|^2/2 of the normalised ones), and every squared
  * distance is rounded to 41 bits. So each is right to 1e-12 relative (cosine: that, or
  * the angle to 1e-15 radian, whichever is coarser) and the same bit for bit on any number
- * of ranks. COH_ENUMERIC if a component is not finite. *out is allocated on rank 0, freed
- * by the caller, NULL elsewhere. */
-int coh_distances(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
-                  coh_metric metric, bool symmetric, double **out, coh_error *err);
+ * of ranks; with products of a GPU to 1e-10. COH_ENUMERIC if a component is not finite.
+ * *out is allocated on rank 0, freed by the caller, NULL elsewhere. */
+int coh_distances(MPI_Comm comm, const coh_vectors *, double **out, coh_error *err);
 /* The same by plain loops, for tests: long double accumulation, no rounding. */
 void coh_distances_plain(size_t n, size_t D, const double *f, const uint8_t *mask,
                          coh_metric metric, bool symmetric, double *out);
@@ -77,11 +87,10 @@ typedef struct coh_merge {
 int coh_link(size_t n, double *dist, coh_linkage kind, coh_merge *merges, coh_error *err);
 
 /* coh_distances and coh_link in one, for any n: a large matrix stays dealt over the
- * ranks, which search and merge together, so that no rank needs memory for all of it. All
- * but comm count on rank 0 only, and so do the merges [n-1]: the same bit for bit on any
+ * ranks, which search and merge together, so that no rank needs memory for all of it. The
+ * merges [n-1] count on rank 0 only: from the same distances the same bit for bit on any
  * number of ranks. Collective. */
-int coh_tree(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
-             coh_metric metric, bool symmetric, coh_linkage kind, coh_merge *merges,
+int coh_tree(MPI_Comm comm, const coh_vectors *, coh_linkage kind, coh_merge *merges,
              coh_error *err);
 
 /* Section 4.5: cut height chosen from the merges; merges of equal height go together.
@@ -140,6 +149,7 @@ typedef struct coh_cluster_options {
   size_t clusters;
   bool last_hidden; /* collapse outgoing weights to the best student's sum only */
   bool stability;   /* robust: also the number of clusters for other gamma and beta */
+  const coh_device_wish *gpu; /* borrowed: see coh_vectors */
 } coh_cluster_options;
 /* From [extraction]; last_hidden = false. COH_EUSAGE for cut = angle without metric =
  * cosine. */

@@ -160,36 +160,33 @@ cleanup:
 }
 
 /* What the tree is made of: rank 0. */
-typedef struct vectors {
-  size_t n, D;
-  const double *f;
-  const uint8_t *mask;
-  coh_metric metric;
-  bool symmetric;
+typedef struct material {
+  coh_vectors of;
   coh_linkage linkage;
   coh_merge *merges;
-} vectors;
+} material;
 
-static int choose_vectors(coh_layer_work *k, vectors *v, coh_error *err) {
+static int choose_material(coh_layer_work *k, material *m, coh_error *err) {
   const coh_cluster_options *o = k->opt;
-  *v = (vectors){.n = k->n,
-                 .D = k->view->D,
-                 .f = k->f,
-                 .mask = k->view->mask,
-                 .metric = o->metric,
-                 .symmetric = k->by_distance,
-                 .linkage = o->linkage,
-                 .merges = k->out->merges};
+  coh_vectors *v = &m->of;
+  m->merges = k->out->merges;
+  m->linkage = o->linkage;
+  *v = (coh_vectors){.n = k->n,
+                     .D = k->view->D,
+                     .f = k->f,
+                     .mask = k->view->mask,
+                     .metric = o->metric,
+                     .symmetric = k->by_distance};
   if (o->method == COH_REFERENCE) return COH_OK;
   v->mask = NULL;
   v->metric = COH_RELATIVE;
   v->symmetric = coh_symmetry_has_sign(o->symmetry);
-  v->linkage = COH_AVERAGE;
+  m->linkage = COH_AVERAGE;
   return coh_robust_prepare(k, &v->n, &v->D, &v->f, err);
 }
 
 /* The order of the leaves, and the distances of some of them. */
-static int show_tree(coh_layer_work *k, const vectors *v, coh_error *err) {
+static int show_tree(coh_layer_work *k, const coh_vectors *v, coh_error *err) {
   int rc;
   coh_clustering *c = k->out;
   double *f = NULL;
@@ -233,15 +230,15 @@ int coh_cluster_layer(MPI_Comm comm, const coh_layer_view *view,
                       coh_clustering **out, coh_error *err) {
   int rc, rank;
   coh_layer_work k = {.view = view, .opt = options, .sink = sink};
-  vectors v = {0};
+  material m = {0};
   *out = NULL;
   COH_MPI(MPI_Comm_rank(comm, &rank));
   if (rank == 0) rc = prepare(&k, err);
-  if (rank == 0 && !rc) rc = choose_vectors(&k, &v, err);
+  if (rank == 0 && !rc) rc = choose_material(&k, &m, err);
   COH_TRY(coh_agree(comm, rc, err));
-  COH_TRY(coh_tree(comm, v.n, v.D, v.f, v.mask, v.metric, v.symmetric, v.linkage,
-                   v.merges, err));
-  if (rank == 0) rc = show_tree(&k, &v, err);
+  if (options) m.of.gpu = options->gpu;
+  COH_TRY(coh_tree(comm, &m.of, m.linkage, m.merges, err));
+  if (rank == 0) rc = show_tree(&k, &m.of, err);
   if (rank == 0 && !rc) rc = cluster(&k, err);
   COH_TRY(coh_agree(comm, rc, err));
   *out = k.out;

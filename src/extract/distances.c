@@ -6,11 +6,14 @@
  * Gram matrix), and turns the products into distances while they are in the cache. So
  * nothing of size n^2 exists but the result, and no rank holds all vectors but rank 0.
  *
- * A product of the device is the same bit for bit whatever it is computed beside, so the
- * distances do not depend on the number of ranks. Pairs of small distance, of which the
- * Gram matrix gives too few digits, are recomputed from the difference of the vectors.
- * Every squared distance is rounded to 41 bits, so that ties in exact arithmetic stay
- * ties, almost always; squared distances of vectors of whole numbers stay exact.
+ * Many products are taken on a GPU where each rank is given one: rows and panels then lie
+ * there too, and the products come back.
+ *
+ * A product of the processor is the same bit for bit whatever it is computed beside, so
+ * the distances do not depend on the number of ranks. Pairs of small distance, of which
+ * the Gram matrix gives too few digits, are recomputed from the difference of the
+ * vectors. Every squared distance is rounded to 41 bits, so that ties in exact arithmetic
+ * stay ties, almost always; squared distances of vectors of whole numbers stay exact.
  */
 #include "extract/rows.h"
 
@@ -19,7 +22,10 @@
 #include <string.h>
 
 /* Columns of a panel, rows multiplied at a time, bits dropped of squares. */
-enum { PANEL = 256, CHUNK = 480, DROPPED_BITS = 12, TAG = 71 };
+enum { PANEL = 256, CHUNK = 480, GPU_CHUNK = 8192, DROPPED_BITS = 12, TAG = 71 };
+
+/* Multiply-adds of all pairs from which on a GPU is worth its start. */
+static const double worth_gpu = 1e10;
 
 /* Compiled for several instruction sets, chosen when the program is loaded. */
 #if defined __x86_64__ && !defined __SANITIZE_ADDRESS__
@@ -41,7 +47,10 @@ typedef struct gram {
                              1, or 0 for a zero vector) */
   double *panel, *panel2; /* [PANEL, D], [PANEL] */
   double *turned;         /* [D, PANEL] */
-  double *product;        /* [CHUNK, PANEL] */
+  double *product;        /* [chunk, PANEL] */
+  size_t chunk;           /* rows multiplied at a time */
+  /* where the device finds own, turned, product: the same, or copies on the GPU */
+  double *at_own, *at_turned, *at_product;
 } gram;
 
 /* ---- distances of one pair ---- */
@@ -164,6 +173,23 @@ cleanup:
   return rc;
 }
 
+static bool on_gpu(const gram *k) {
+  return k->at_product != k->product;
+}
+
+/* The panel, and the vectors of it that became own rows: the last ones. */
+static int upload_panel(gram *k, size_t before, size_t rows, coh_error *err) {
+  int rc = COH_OK;
+  const coh_device_ops *ops = k->dev->ops;
+  size_t D = k->p.D, row = D * sizeof(double);
+  if (!on_gpu(k)) return COH_OK;
+  COH_TRY(ops->upload(k->dev, k->at_turned, k->turned, PANEL * row, err));
+  COH_TRY(ops->upload(k->dev, k->at_own + before * D, k->own + before * D,
+                      (rows - before) * row, err));
+cleanup:
+  return rc;
+}
+
 /* Own rows [r, r + rows) times the panel's columns, into the matrix. */
 static int multiply(gram *k, size_t r, size_t rows, size_t first, size_t count,
                     coh_error *err) {
@@ -171,13 +197,16 @@ static int multiply(gram *k, size_t r, size_t rows, size_t first, size_t count,
                       .M = rows,
                       .Q = count,
                       .K = k->p.D,
-                      .a = k->own + r * k->p.D,
+                      .a = k->at_own + r * k->p.D,
                       .lda = k->p.D,
-                      .b = k->turned,
+                      .b = k->at_turned,
                       .ldb = PANEL,
-                      .c = k->product,
+                      .c = k->at_product,
                       .ldc = PANEL};
   int rc = k->dev->ops->gemm(k->dev, &g, err);
+  if (rc == COH_OK && on_gpu(k))
+    rc = k->dev->ops->download(k->dev, k->product, k->at_product,
+                               rows * PANEL * sizeof *k->product, err);
   for (size_t l = 0; l < rows && rc == COH_OK; l++) {
     size_t i = (r + l) * (size_t)k->m->size + (size_t)k->m->rank;
     size_t from = i < first ? 0 : i + 1 - first;
@@ -190,35 +219,80 @@ static int multiply(gram *k, size_t r, size_t rows, size_t first, size_t count,
   return rc;
 }
 
-static int all_panels(gram *k, size_t D, const double *f, const uint8_t *mask,
-                      coh_error *err) {
-  int rc = COH_OK;
+/* A GPU may fail on one rank: it goes on with the panels, which all ranks share. */
+static int all_panels(gram *k, const coh_vectors *v, coh_error *err) {
+  int rc = COH_OK, own = COH_OK;
+  size_t before = 0; /* own rows that are there */
   for (size_t first = 0; first < k->p.n; first += PANEL) {
     size_t count = k->p.n - first < PANEL ? k->p.n - first : PANEL;
     coh_rows part = *k->m;
     part.n = first + count;
-    size_t rows = coh_rows_count(&part, part.rank);
-    COH_TRY(share_panel(k, D, f, mask, first, count, err));
-    for (size_t r = 0; r < rows; r += CHUNK)
-      COH_TRY(multiply(k, r, rows - r < CHUNK ? rows - r : CHUNK, first, count, err));
+    size_t rows = coh_rows_count(&part, part.rank), some;
+    COH_TRY(share_panel(k, v->D, v->f, v->mask, first, count, err));
+    if (!own) own = upload_panel(k, before, rows, err);
+    for (size_t r = 0; r < rows && !own; r += some) {
+      some = rows - r < k->chunk ? rows - r : k->chunk;
+      own = multiply(k, r, some, first, count, err);
+    }
+    before = rows;
   }
+  rc = coh_agree(k->m->comm, own, err);
 cleanup:
   return rc;
 }
 
 /* ---- set-up ---- */
 
-static int allocate(gram *k, coh_error *err) {
+/* Copies on the GPU. */
+static int allocate_there(gram *k, const coh_device_wish *gpu, coh_error *err) {
+  int rc;
+  size_t D = k->p.D, rows = coh_rows_count(k->m, k->m->rank), size = sizeof(double);
+  COH_TRY(coh_device_open_as(gpu, COH_F64, &k->dev, err));
+  const coh_device_ops *ops = k->dev->ops;
+  COH_TRY(ops->alloc(k->dev, rows * D * size, (void **)&k->at_own, err));
+  COH_TRY(ops->alloc(k->dev, PANEL * D * size, (void **)&k->at_turned, err));
+  COH_TRY(ops->alloc(k->dev, GPU_CHUNK * PANEL * size, (void **)&k->at_product, err));
+  k->chunk = GPU_CHUNK;
+cleanup:
+  return rc;
+}
+
+static void free_there(gram *k) {
+  if (!k->dev || !coh_device_stream(k->dev)) return;
+  k->dev->ops->free(k->dev, k->at_own);
+  k->dev->ops->free(k->dev, k->at_turned);
+  k->dev->ops->free(k->dev, k->at_product);
+  coh_device_close(k->dev);
+  k->dev = NULL;
+  k->at_own = k->at_turned = k->at_product = NULL;
+}
+
+/* The GPU where the products are many and it has room for them. */
+static int choose_device(gram *k, const coh_device_wish *gpu, double worth,
+                         coh_error *err) {
+  coh_error refused = {0};
+  double n = (double)k->p.n;
+  k->chunk = CHUNK;
+  if (gpu && n * n * (double)k->p.D >= worth &&
+      allocate_there(k, gpu, &refused) == COH_OK)
+    return COH_OK;
+  free_there(k);
+  return coh_device_open_cpu(NULL, COH_F64, &k->dev, err);
+}
+
+static int allocate(gram *k, const coh_device_wish *gpu, double worth, coh_error *err) {
   int rc;
   size_t D = k->p.D, rows = coh_rows_count(k->m, k->m->rank);
   size_t elements = coh_rows_before(k->m, k->m->rank, rows);
-  COH_TRY(coh_device_open_cpu(NULL, COH_F64, &k->dev, err));
+  COH_TRY(choose_device(k, gpu, worth, err));
   COH_TRY(coh_alloc(&k->own, rows * D, sizeof *k->own, err));
   COH_TRY(coh_alloc(&k->own2, rows, sizeof *k->own2, err));
   COH_TRY(coh_alloc(&k->panel, PANEL * D, sizeof *k->panel, err));
   COH_TRY(coh_alloc(&k->panel2, PANEL, sizeof *k->panel2, err));
   COH_TRY(coh_alloc(&k->turned, PANEL * D, sizeof *k->turned, err));
-  COH_TRY(coh_alloc(&k->product, CHUNK * PANEL, sizeof *k->product, err));
+  COH_TRY(coh_alloc(&k->product, k->chunk * PANEL, sizeof *k->product, err));
+  if (!k->at_product)
+    k->at_own = k->own, k->at_turned = k->turned, k->at_product = k->product;
   rc = coh_alloc(&k->m->data, elements, sizeof *k->m->data, err);
   if (rc) coh_explain(err, "distances of %zu vectors over %d ranks", k->m->n, k->m->size);
 cleanup:
@@ -226,6 +300,7 @@ cleanup:
 }
 
 static void gram_free(gram *k) {
+  free_there(k);
   free(k->product);
   free(k->turned);
   free(k->panel2);
@@ -235,28 +310,26 @@ static void gram_free(gram *k) {
   coh_device_close(k->dev);
 }
 
-static int all_finite(size_t n, size_t D, const double *f, const uint8_t *mask,
-                      coh_error *err) {
-  for (size_t i = 0; i < n; i++)
-    for (size_t d = 0; d < D; d++)
-      if ((!mask || mask[d]) && !isfinite(f[i * D + d]))
+static int all_finite(const coh_vectors *v, coh_error *err) {
+  for (size_t i = 0; i < v->n; i++)
+    for (size_t d = 0; d < v->D; d++)
+      if ((!v->mask || v->mask[d]) && !isfinite(v->f[i * v->D + d]))
         return coh_fail(err, COH_ENUMERIC, "component %zu of vector %zu is %g", d, i,
-                        f[i * D + d]);
+                        v->f[i * v->D + d]);
   return COH_OK;
 }
 
 /* Rank 0 checks its input and tells all what is to be done. */
-static int announce(gram *k, size_t n, size_t D, const double *f, const uint8_t *mask,
-                    coh_metric metric, bool symmetric, coh_error *err) {
+static int announce(gram *k, const coh_vectors *v, coh_error *err) {
   int rc = COH_OK;
   if (k->m->rank == 0) {
     size_t open = 0;
-    for (size_t d = 0; d < D; d++) open += !mask || mask[d];
-    k->p = (problem){n, open > 0 ? open : 1, metric == COH_COSINE, metric == COH_RELATIVE,
-                     symmetric};
-    rc = all_finite(n, D, f, mask, err);
-    if (rc == COH_OK && n > INT32_MAX)
-      rc = coh_fail(err, COH_EUSAGE, "distances of %zu vectors: at most 2^31 - 1", n);
+    for (size_t d = 0; d < v->D; d++) open += !v->mask || v->mask[d];
+    k->p = (problem){v->n, open > 0 ? open : 1, v->metric == COH_COSINE,
+                     v->metric == COH_RELATIVE, v->symmetric};
+    rc = all_finite(v, err);
+    if (rc == COH_OK && v->n > INT32_MAX)
+      rc = coh_fail(err, COH_EUSAGE, "distances of %zu vectors: at most 2^31 - 1", v->n);
   }
   COH_TRY(coh_agree(k->m->comm, rc, err));
   COH_TRY(coh_bcast(k->m->comm, &k->p, sizeof k->p, 0, err));
@@ -265,17 +338,16 @@ cleanup:
   return rc;
 }
 
-int coh_rows_distances(MPI_Comm comm, size_t n, size_t D, const double *f,
-                       const uint8_t *mask, coh_metric metric, bool symmetric,
-                       coh_rows *out, coh_error *err) {
+int coh_rows_distances_by(double worth, MPI_Comm comm, const coh_vectors *v,
+                          coh_rows *out, coh_error *err) {
   int rc;
   gram k = {.m = out};
   *out = (coh_rows){.comm = comm};
   COH_MPI(MPI_Comm_rank(comm, &out->rank));
   COH_MPI(MPI_Comm_size(comm, &out->size));
-  COH_TRY(announce(&k, n, D, f, mask, metric, symmetric, err));
-  COH_TRY(coh_agree(comm, allocate(&k, err), err));
-  COH_TRY(all_panels(&k, D, f, mask, err));
+  COH_TRY(announce(&k, v, err));
+  COH_TRY(coh_agree(comm, allocate(&k, v->gpu, worth, err), err));
+  COH_TRY(all_panels(&k, v, err));
 cleanup:
   gram_free(&k);
   if (rc != COH_OK) {
@@ -283,6 +355,11 @@ cleanup:
     out->data = NULL;
   }
   return rc;
+}
+
+int coh_rows_distances(MPI_Comm comm, const coh_vectors *v, coh_rows *out,
+                       coh_error *err) {
+  return coh_rows_distances_by(worth_gpu, comm, v, out, err);
 }
 
 /* ---- on rank 0 ---- */
@@ -305,12 +382,11 @@ cleanup:
   return rc;
 }
 
-int coh_distances(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
-                  coh_metric metric, bool symmetric, double **out, coh_error *err) {
+int coh_distances(MPI_Comm comm, const coh_vectors *v, double **out, coh_error *err) {
   int rc;
   coh_rows m;
   *out = NULL;
-  COH_TRY(coh_rows_distances(comm, n, D, f, mask, metric, symmetric, &m, err));
+  COH_TRY(coh_rows_distances(comm, v, &m, err));
   if (m.size == 1) {
     *out = m.data;
     return COH_OK;

@@ -73,8 +73,14 @@ static int sign_by_medoid(coh_layer_work *k, group *g, coh_error *err) {
   size_t D = k->view->D;
   const uint8_t *mask = k->view->mask;
   double *d = NULL;
-  COH_TRY(
-      coh_distances(MPI_COMM_SELF, g->m, D, g->f, mask, k->opt->metric, true, &d, err));
+  COH_TRY(coh_distances(MPI_COMM_SELF,
+                        &(coh_vectors){.n = g->m,
+                                       .D = D,
+                                       .f = g->f,
+                                       .mask = mask,
+                                       .metric = k->opt->metric,
+                                       .symmetric = true},
+                        &d, err));
   const double *centre = k->f + g->member[medoid(g->m, d)] * D;
   for (size_t i = 0; i < g->m; i++) {
     double dot = 0, *f = g->f + i * D;
@@ -96,8 +102,13 @@ static int alignment(const coh_layer_work *k, const group *g, double *median,
                      coh_error *err) {
   int rc;
   double *d = NULL;
-  COH_TRY(coh_distances(MPI_COMM_SELF, g->m, k->view->D, g->f, k->view->mask, COH_COSINE,
-                        false, &d, err));
+  COH_TRY(coh_distances(MPI_COMM_SELF,
+                        &(coh_vectors){.n = g->m,
+                                       .D = k->view->D,
+                                       .f = g->f,
+                                       .mask = k->view->mask,
+                                       .metric = COH_COSINE},
+                        &d, err));
   *median = coh_median(g->m * (g->m - 1) / 2, d);
 cleanup:
   free(d);

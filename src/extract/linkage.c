@@ -315,13 +315,12 @@ int coh_link(size_t n, double *dist, coh_linkage kind, coh_merge *merges,
 }
 
 /* On ranks but rank 0 the merges are scratch. */
-static int link_dealt(MPI_Comm comm, size_t n, size_t D, const double *f,
-                      const uint8_t *mask, coh_metric metric, bool symmetric,
-                      coh_linkage kind, coh_merge *merges, coh_error *err) {
+static int link_dealt(MPI_Comm comm, const coh_vectors *v, coh_linkage kind,
+                      coh_merge *merges, coh_error *err) {
   int rc;
   coh_rows m = {0};
   coh_merge *own = NULL;
-  COH_TRY(coh_rows_distances(comm, n, D, f, mask, metric, symmetric, &m, err));
+  COH_TRY(coh_rows_distances(comm, v, &m, err));
   if (m.rank != 0) rc = coh_alloc(&own, m.n, sizeof *own, err);
   COH_TRY(coh_agree(comm, rc, err));
   COH_TRY(coh_rows_link(&m, kind, m.rank == 0 ? merges : own, err));
@@ -331,36 +330,33 @@ cleanup:
   return rc;
 }
 
-static int link_alone(MPI_Comm comm, size_t n, size_t D, const double *f,
-                      const uint8_t *mask, coh_metric metric, bool symmetric,
-                      coh_linkage kind, coh_merge *merges, coh_error *err) {
+static int link_alone(MPI_Comm comm, const coh_vectors *v, coh_linkage kind,
+                      coh_merge *merges, coh_error *err) {
   int rc;
   double *dist = NULL;
-  COH_TRY(coh_distances(comm, n, D, f, mask, metric, symmetric, &dist, err));
-  if (dist) rc = coh_link(n, dist, kind, merges, err);
+  COH_TRY(coh_distances(comm, v, &dist, err));
+  if (dist) rc = coh_link(v->n, dist, kind, merges, err);
   COH_TRY(coh_agree(comm, rc, err));
 cleanup:
   free(dist);
   return rc;
 }
 
-int coh_tree_by(size_t deal, MPI_Comm comm, size_t n, size_t D, const double *f,
-                const uint8_t *mask, coh_metric metric, bool symmetric, coh_linkage kind,
+int coh_tree_by(size_t deal, MPI_Comm comm, const coh_vectors *v, coh_linkage kind,
                 coh_merge *merges, coh_error *err) {
   int rc;
   struct {
     uint64_t n, kind;
-  } told = {n, kind};
+  } told = {v->n, kind};
   COH_TRY(coh_bcast(comm, &told, sizeof told, 0, err));
   bool dealt = told.n >= deal && told.n >= 2;
-  COH_TRY((dealt ? link_dealt : link_alone)(comm, n, D, f, mask, metric, symmetric,
-                                            (coh_linkage)told.kind, merges, err));
+  COH_TRY(
+      (dealt ? link_dealt : link_alone)(comm, v, (coh_linkage)told.kind, merges, err));
 cleanup:
   return rc;
 }
 
-int coh_tree(MPI_Comm comm, size_t n, size_t D, const double *f, const uint8_t *mask,
-             coh_metric metric, bool symmetric, coh_linkage kind, coh_merge *merges,
+int coh_tree(MPI_Comm comm, const coh_vectors *v, coh_linkage kind, coh_merge *merges,
              coh_error *err) {
-  return coh_tree_by(DEAL, comm, n, D, f, mask, metric, symmetric, kind, merges, err);
+  return coh_tree_by(DEAL, comm, v, kind, merges, err);
 }

@@ -265,8 +265,11 @@ static int link_neurons(student *s, coh_error *err) {
     s->head[i] = tail[i] = i;
   }
   if (n > 1)
-    COH_TRY(coh_tree(MPI_COMM_SELF, n, s->Q, f, NULL, COH_RELATIVE, symmetric,
-                     COH_AVERAGE, s->merges, err));
+    COH_TRY(coh_tree(
+        MPI_COMM_SELF,
+        &(coh_vectors){
+            .n = n, .D = s->Q, .f = f, .metric = COH_RELATIVE, .symmetric = symmetric},
+        COH_AVERAGE, s->merges, err));
   for (size_t k = 0; k + 1 < n; k++) {
     const coh_merge *x = &s->merges[k];
     s->head[n + k] = s->head[x->a];

@@ -30,9 +30,12 @@ static inline ptrdiff_t coh_rows_at(const coh_rows *m, size_t i) {
 
 /* Distances as in coh_distances, but left where they are dealt to. Collective; on failure
  * nothing is left. The caller frees data. */
-int coh_rows_distances(MPI_Comm comm, size_t n, size_t D, const double *f,
-                       const uint8_t *mask, coh_metric metric, bool symmetric,
-                       coh_rows *out, coh_error *err);
+int coh_rows_distances(MPI_Comm comm, const coh_vectors *, coh_rows *out, coh_error *err);
+
+/* The same with a choice of the multiply-adds of all pairs from which on a GPU is used.
+ */
+int coh_rows_distances_by(double worth, MPI_Comm comm, const coh_vectors *, coh_rows *out,
+                          coh_error *err);
 
 /* Merges of n >= 2 vectors, the same on every rank, unlabelled and unsorted work
  * included; overwrites the rows. merges [n - 1]. Collective over m->comm. */
@@ -40,8 +43,7 @@ int coh_rows_link(coh_rows *m, coh_linkage kind, coh_merge *merges, coh_error *e
 
 /* coh_tree with a choice of the number of vectors from which on the matrix stays dealt.
  */
-int coh_tree_by(size_t deal, MPI_Comm comm, size_t n, size_t D, const double *f,
-                const uint8_t *mask, coh_metric metric, bool symmetric, coh_linkage kind,
+int coh_tree_by(size_t deal, MPI_Comm comm, const coh_vectors *, coh_linkage kind,
                 coh_merge *merges, coh_error *err);
 
 #endif

@@ -96,11 +96,16 @@ static void check_tree(size_t n, size_t dims, const double *f, coh_linkage kind)
   coh_merge *all = calloc(n + 1, sizeof *all), *alone = calloc(n + 1, sizeof *alone);
   double *dist;
   assert_true(all && alone);
-  OK(coh_tree_by(n % 2 ? 2 : MOST, MPI_COMM_WORLD, root ? n : 0, root ? dims : 0,
-                 root ? f : NULL, NULL, COH_EUCLIDEAN, false, root ? kind : COH_AVERAGE,
-                 root ? all : NULL, &err));
+  OK(coh_tree_by(n % 2 ? 2 : MOST, MPI_COMM_WORLD,
+                 &(coh_vectors){.n = root ? n : 0,
+                                .D = root ? dims : 0,
+                                .f = root ? f : NULL,
+                                .metric = COH_EUCLIDEAN},
+                 root ? kind : COH_AVERAGE, root ? all : NULL, &err));
   if (root) {
-    OK(coh_distances(MPI_COMM_SELF, n, dims, f, NULL, COH_EUCLIDEAN, false, &dist, &err));
+    OK(coh_distances(MPI_COMM_SELF,
+                     &(coh_vectors){.n = n, .D = dims, .f = f, .metric = COH_EUCLIDEAN},
+                     &dist, &err));
     OK(coh_link(n, dist, kind, alone, &err));
     assert_memory_equal(all, alone, n * sizeof *all);
     free(dist);

@@ -1,7 +1,6 @@
 /* test_distances.c - pairwise distances over any number of ranks, against plain long
  * double loops and, bit for bit, against one rank. */
-#include "cohort/extract.h"
-
+#include "extract/rows.h"
 #include "mpi_main.h"
 
 #include <math.h>
@@ -37,13 +36,23 @@ static void check(size_t n, size_t D, const double *f, const uint8_t *mask,
   bool root = mpi_rank == 0;
   size_t pairs = n * (n - 1) / 2;
   double *out, *alone;
-  OK(coh_distances(MPI_COMM_WORLD, root ? n : 0, root ? D : 0, root ? f : NULL,
-                   root ? mask : NULL, metric, symmetric, &out, &err));
+  OK(coh_distances(MPI_COMM_WORLD,
+                   &(coh_vectors){.n = root ? n : 0,
+                                  .D = root ? D : 0,
+                                  .f = root ? f : NULL,
+                                  .mask = root ? mask : NULL,
+                                  .metric = metric,
+                                  .symmetric = symmetric},
+                   &out, &err));
   if (!root) {
     assert_null(out);
     return;
   }
-  OK(coh_distances(MPI_COMM_SELF, n, D, f, mask, metric, symmetric, &alone, &err));
+  OK(coh_distances(
+      MPI_COMM_SELF,
+      &(coh_vectors){
+          .n = n, .D = D, .f = f, .mask = mask, .metric = metric, .symmetric = symmetric},
+      &alone, &err));
   double *plain = malloc((pairs + 1) * sizeof *plain);
   assert_non_null(plain);
   coh_distances_plain(n, D, f, mask, metric, symmetric, plain);
@@ -83,10 +92,15 @@ static void test_wide_vectors(void) {
 
 static void test_no_pair_and_no_vector(void) {
   double f[3] = {1, 2, 3}, *out;
-  OK(coh_distances(MPI_COMM_WORLD, 1, 3, f, NULL, COH_EUCLIDEAN, false, &out, &err));
+  OK(coh_distances(MPI_COMM_WORLD,
+                   &(coh_vectors){.n = 1, .D = 3, .f = f, .metric = COH_EUCLIDEAN}, &out,
+                   &err));
   assert_true((mpi_rank == 0) == (out != NULL));
   free(out);
-  OK(coh_distances(MPI_COMM_WORLD, 0, 3, f, NULL, COH_COSINE, true, &out, &err));
+  OK(coh_distances(
+      MPI_COMM_WORLD,
+      &(coh_vectors){.n = 0, .D = 3, .f = f, .metric = COH_COSINE, .symmetric = true},
+      &out, &err));
   free(out);
 }
 
@@ -119,7 +133,9 @@ static void test_exact_duplicates_are_at_zero(void) {
   double *f = random_vectors(3, n, D), *out;
   for (size_t i = 10; i < n; i++) memcpy(f + i * D, f + i % 10 * D, D * sizeof *f);
   check_all(n, D, f, NULL);
-  OK(coh_distances(MPI_COMM_WORLD, n, D, f, NULL, COH_EUCLIDEAN, false, &out, &err));
+  OK(coh_distances(MPI_COMM_WORLD,
+                   &(coh_vectors){.n = n, .D = D, .f = f, .metric = COH_EUCLIDEAN}, &out,
+                   &err));
   for (size_t i = 0; i < n && out; i++)
     for (size_t j = i + 1; j < n; j++)
       if (i % 10 == j % 10) assert_true(out[coh_pair(n, i, j)] == 0), zeros++;
@@ -132,7 +148,10 @@ static void test_opposite_vectors_are_at_zero_if_symmetric(void) {
   size_t n = 9, D = 6;
   double *f = random_vectors(4, n, D), *out;
   for (size_t d = 0; d < D; d++) f[8 * D + d] = -f[d];
-  OK(coh_distances(MPI_COMM_WORLD, n, D, f, NULL, COH_EUCLIDEAN, true, &out, &err));
+  OK(coh_distances(
+      MPI_COMM_WORLD,
+      &(coh_vectors){.n = n, .D = D, .f = f, .metric = COH_EUCLIDEAN, .symmetric = true},
+      &out, &err));
   if (out) assert_true(out[coh_pair(n, 0, 8)] == 0);
   free(out);
   check_all(n, D, f, NULL);
@@ -145,11 +164,16 @@ static void test_zero_vectors(void) {
   memset(f + 4 * D, 0, D * sizeof *f);
   memset(f + 20 * D, 0, D * sizeof *f);
   check_all(n, D, f, NULL);
-  OK(coh_distances(MPI_COMM_WORLD, n, D, f, NULL, COH_COSINE, true, &out, &err));
+  OK(coh_distances(
+      MPI_COMM_WORLD,
+      &(coh_vectors){.n = n, .D = D, .f = f, .metric = COH_COSINE, .symmetric = true},
+      &out, &err));
   for (size_t i = 0; i < n && out; i++)
     if (i != 4) assert_true(out[i < 4 ? coh_pair(n, i, 4) : coh_pair(n, 4, i)] == 1);
   free(out);
-  OK(coh_distances(MPI_COMM_WORLD, n, D, f, NULL, COH_EUCLIDEAN, false, &out, &err));
+  OK(coh_distances(MPI_COMM_WORLD,
+                   &(coh_vectors){.n = n, .D = D, .f = f, .metric = COH_EUCLIDEAN}, &out,
+                   &err));
   if (out) assert_true(out[coh_pair(n, 4, 20)] == 0);
   free(out);
   free(f);
@@ -195,7 +219,9 @@ static void test_ties_in_tenths(void) {
 
 static void test_value_not_finite_is_named(void) {
   double f[6] = {1, 2, 3, 4, INFINITY, 6}, *out;
-  int rc = coh_distances(MPI_COMM_WORLD, 2, 3, f, NULL, COH_EUCLIDEAN, false, &out, &err);
+  int rc = coh_distances(MPI_COMM_WORLD,
+                         &(coh_vectors){.n = 2, .D = 3, .f = f, .metric = COH_EUCLIDEAN},
+                         &out, &err);
   assert_int_equal(rc, COH_ENUMERIC);
   assert_non_null(strstr(err.text, "vector 1"));
   assert_null(out);
@@ -209,7 +235,8 @@ static void test_any_communicator(void) {
   MPI_Comm_split(MPI_COMM_WORLD, mpi_rank % 2, -mpi_rank, &half);
   MPI_Comm_rank(half, &rank);
   double *f = random_vectors((uint64_t)(mpi_rank % 2), n, D), *out;
-  OK(coh_distances(half, n, D, f, NULL, COH_EUCLIDEAN, false, &out, &err));
+  OK(coh_distances(half, &(coh_vectors){.n = n, .D = D, .f = f, .metric = COH_EUCLIDEAN},
+                   &out, &err));
   if (rank == 0) {
     double *plain = malloc(n * (n - 1) / 2 * sizeof *plain);
     assert_non_null(plain);
@@ -221,6 +248,37 @@ static void test_any_communicator(void) {
   free(out);
   free(f);
   MPI_Comm_free(&half);
+}
+
+/* Own rows, by products of the GPU, against plain loops. */
+static void check_on_gpu(size_t n, size_t D, const double *f, coh_metric metric) {
+  const coh_device_wish gpu = {.kind = COH_DEVICE_CUDA};
+  coh_vectors v = {.metric = metric, .symmetric = true, .gpu = &gpu};
+  coh_rows m;
+  double *plain = malloc((n * (n - 1) / 2 + 1) * sizeof *plain);
+  if (mpi_rank == 0) v.n = n, v.D = D, v.f = f;
+  OK(coh_rows_distances_by(0, MPI_COMM_WORLD, &v, &m, &err));
+  coh_distances_plain(n, D, f, NULL, metric, true, plain);
+  for (size_t i = (size_t)m.rank; i + 1 < n; i += (size_t)m.size)
+    for (size_t j = i + 1; j < n; j++) {
+      double d = m.data[coh_rows_at(&m, i) + (ptrdiff_t)j], p = plain[coh_pair(n, i, j)];
+      if (!(fabs(d - p) <= 1e-10 * p))
+        fail_msg("n %zu, D %zu, pair %zu, %zu: %.17g instead of %.17g", n, D, i, j, d, p);
+    }
+  free(plain);
+  free(m.data);
+}
+
+/* Tested where there is a GPU, or its double. */
+static void test_products_of_a_gpu(void) {
+  const size_t n[] = {2, 5, 255, 256, 300, 700}, D[] = {3, 1, 67, 16, 100, 5};
+  for (size_t i = 0; i < sizeof n / sizeof *n && coh_device_count() > 0; i++) {
+    double *f = random_vectors(i, n[i], D[i]);
+    check_on_gpu(n[i], D[i], f, COH_EUCLIDEAN);
+    check_on_gpu(n[i], D[i], f, COH_COSINE);
+    check_on_gpu(n[i], D[i], f, COH_RELATIVE);
+    free(f);
+  }
 }
 
 static mpi_test tests[] = {
@@ -236,6 +294,7 @@ static mpi_test tests[] = {
     MPI_TEST(test_ties_in_tenths),
     MPI_TEST(test_value_not_finite_is_named),
     MPI_TEST(test_any_communicator),
+    MPI_TEST(test_products_of_a_gpu),
 };
 
 MPI_MAIN(tests)
