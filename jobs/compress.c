@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "original.h"
 #include "run.h"
 #include "training.h"
 
@@ -74,28 +75,36 @@ static void share_end(training *t) {
   for (size_t i = 0; i < t->n_run; i++) t->run[i].spec.end = end;
 }
 
+/* Room for one run more. */
+static int grow(training *t, coh_error *err) {
+  if (t->n_run < t->room) return COH_OK;
+  size_t room = t->room ? 2 * t->room : 1;
+  coh_train_run *runs = realloc(t->run, room * sizeof *runs);
+  if (runs) t->run = runs;
+  coh_compress_spec *specs = realloc(t->spec, room * sizeof *specs);
+  if (specs) t->spec = specs;
+  char **described = realloc(t->described, room * sizeof *described);
+  if (described) t->described = described;
+  if (!runs || !specs || !described)
+    return coh_fail(err, COH_ENOMEM, "no memory for %zu runs", room);
+  t->room = room;
+  return COH_OK;
+}
+
 int compress_add(training *t, const coh_config *cfg, coh_error *err) {
   int rc;
-  coh_train_run one;
-  coh_compress_spec spec;
+  const size_t n[3] = {t->train.n, t->val.n, t->test.n};
   if (t->members != 1)
     return coh_fail(err, COH_EUSAGE,
                     "%s: model.name = %s: a run of job = compress is one network; make "
                     "seeds or other parameters an axis of [sweep]",
                     cfg->file, cfg->model.name);
-  COH_TRY(coh_compress_run_of(cfg, &t->train, &one, err));
-  COH_TRY(coh_compress_spec_of(cfg, &t->train, &spec, err));
-  if (t->n_run == t->room) {
-    size_t room = t->room ? 2 * t->room : 1;
-    coh_train_run *runs = realloc(t->run, room * sizeof *runs);
-    if (runs) t->run = runs;
-    coh_compress_spec *specs = realloc(t->spec, room * sizeof *specs);
-    if (specs) t->spec = specs;
-    if (!runs || !specs) return coh_fail(err, COH_ENOMEM, "no memory for %zu runs", room);
-    t->room = room;
-  }
-  t->spec[t->n_run] = spec;
-  t->run[t->n_run++] = one;
+  COH_TRY(grow(t, err));
+  COH_TRY(coh_compress_run_of(cfg, &t->train, t->run + t->n_run, err));
+  coh_compress_spec *spec = t->spec + t->n_run;
+  COH_TRY(coh_compress_spec_of(cfg, &t->train, spec, err));
+  COH_TRY(original_describe(cfg, n, spec->gauss, t->described + t->n_run, err));
+  t->n_run++;
   share_end(t);
 cleanup:
   return rc;
@@ -165,14 +174,10 @@ static int put_measures(const coh_compress_result *r, double alpha, coh_measures
 
 int compress_measure(coh_trainer *trainer, const training *t, coh_measures *out,
                      coh_error *err) {
-  int rc;
-  coh_compress_result *r = NULL;
-  COH_TRY(coh_alloc(&r, t->n_run, sizeof *r, err));
-  COH_TRY(coh_compress_results(t->compress, trainer, r, err));
-  for (size_t i = 0; i < t->n_run; i++)
-    COH_TRY(put_measures(r + i, t->spec[i].alpha, out + i, err));
-cleanup:
-  free(r);
+  int rc = COH_OK;
+  (void)trainer;
+  for (size_t i = 0; i < t->n_run && !rc; i++)
+    rc = put_measures(t->result + i, t->spec[i].alpha, out + i, err);
   return rc;
 }
 
@@ -219,8 +224,8 @@ cleanup:
   return rc;
 }
 
-int compress_save(const job *j, const training *t, coh_trainer *trainer,
-                  const char *folder, coh_error *err) {
+int compress_save(const job *j, training *t, coh_trainer *trainer, const char *folder,
+                  coh_error *err) {
   int rc;
   char path[COH_PATH];
   size_t first, count, size = coh_dtype_size(t->dev->dtype);
@@ -235,6 +240,15 @@ int compress_save(const job *j, const training *t, coh_trainer *trainer,
   COH_TRY(coh_agree(j->grid.world, rc, err));
   COH_TRY(coh_model_save(path, j->grid.world, &t->plan, t->dev->dtype, t->n_run, first,
                          count, masks, err));
+  coh_train_status status;
+  coh_trainer_status(trainer, &status);
+  COH_TRY(coh_alloc(&t->result, t->n_run, sizeof *t->result, err));
+  COH_TRY(coh_compress_results(t->compress, trainer, t->result, err));
+  COH_TRY(coh_format(path, sizeof path, err, "%s/original.csv", folder));
+  if (j->grid.rank == 0)
+    rc = original_write(path, t->n_run, t->described, status.total_seconds, t->result,
+                        err);
+  COH_TRY(coh_agree(j->grid.world, rc, err));
 cleanup:
   free(params);
   free(masks);

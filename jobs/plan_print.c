@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cohort/store.h"
+#include "run.h"
 #include "words.h"
 
 enum { SHOWN_VALUES = 6, SHOWN_PARTS = 8, SHOWN_PACKS = 6, SHOWN_RUNS = 3, ID = 10 };
@@ -58,10 +59,9 @@ static const char *shown(const char *value) {
  */
 
 static void print_head(const plan *p, coh_text *out) {
-  static const char *const jobs[] = {"train", "extract"};
   size_t R = coh_sweep_count(p->sweep), all = coh_sweep_product(p->sweep);
   coh_text_add(out, "%s: %zu run%s of job = %s", p->path, R, plural(R),
-               jobs[coh_sweep_base(p->sweep)->experiment.job]);
+               run_job_name(coh_sweep_base(p->sweep)->experiment.job));
   if (R < all)
     coh_text_add(out, "; %zu of %zu were dropped by exclude and only", all - R, all);
   coh_text_add(out, "\n");

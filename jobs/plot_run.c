@@ -117,7 +117,10 @@ cleanup:
 static void describe(shown *s) {
   const coh_config *c = &s->cfg;
   bool extracts = c->experiment.job == COH_JOB_EXTRACT;
-  coh_text_add(&s->about, "%s: %s, %s, on %s", extracts ? "Extraction" : "Training",
+  coh_text_add(&s->about, "%s: %s, %s, on %s",
+               extracts                                ? "Extraction"
+               : c->experiment.job == COH_JOB_COMPRESS ? "Compression"
+                                                       : "Training",
                c->model.name, coh_act_name((coh_act)c->model.activation),
                extracts ? c->query.datagen : c->dataset.name);
   if (s->place->is == PLOT_EXTRACTION)

@@ -16,6 +16,9 @@ void training_free(training *t) {
   coh_device_close(t->dev);
   free(t->run);
   free(t->spec);
+  for (size_t i = 0; t->described && i < t->n_run; i++) free(t->described[i]);
+  free(t->described);
+  free(t->result);
 }
 
 static bool compresses(const coh_config *cfg) {
@@ -206,12 +209,23 @@ cleanup:
   return rc;
 }
 
+/* Of the many that job = compress has. */
+static bool is_shown(const job *j, const char *name) {
+  static const char *const few[] = {"final_accuracy_testset", "final_loss_trainset",
+                                    "final_loss_testset",     "l0_norm",
+                                    "compression_rate",       "description_length"};
+  for (size_t i = 0; i < sizeof few / sizeof *few; i++)
+    if (strcmp(name, few[i]) == 0) return true;
+  return !compresses(&j->cfg);
+}
+
 static void print_measures(const job *j, const char *title, const coh_measures *m,
                            const char *folder) {
   if (j->grid.rank != 0 || j->cfg.experiment.quiet || j->batch) return;
   printf("%s:", title);
-  for (size_t i = 0; i < m->n; i++)
-    printf("%s %s %.4g", i ? "," : "", m->item[i].name, m->item[i].value);
+  for (size_t i = 0, told = 0; i < m->n; i++)
+    if (is_shown(j, m->item[i].name))
+      printf("%s %s %.4g", told++ ? "," : "", m->item[i].name, m->item[i].value);
   printf("\n%s: files in %s\n", title, folder);
   fflush(stdout);
 }

@@ -16,8 +16,10 @@ typedef struct training {
   coh_train_run *run; /* [n_run] */
   /* of job = compress */
   coh_dataset val;
-  coh_compress_spec *spec; /* [n_run] */
-  coh_compress *compress;  /* while it is trained, and after */
+  coh_compress_spec *spec;     /* [n_run] */
+  coh_compress *compress;      /* while it is trained, and after */
+  char **described;            /* [n_run] see original.h */
+  coh_compress_result *result; /* [n_run] after the training */
 } training;
 
 /* Adds what names the user's data file in a run hash: "dataset.file=<hash>\n". */
@@ -48,8 +50,9 @@ enum { COMPRESS_ARRAYS = 24 };
 int compress_load(const job *, coh_dtype, training *, coh_error *);
 int compress_add(training *, const coh_config *, coh_error *);
 int compress_begin(const job *, training *, coh_error *);
-/* Masks, and networks without their dead neurons, beside the model. Collective. */
-int compress_save(const job *, const training *, coh_trainer *, const char *folder,
+/* Results; masks, networks without their dead neurons, and a table in the original's form
+ * beside the model. Collective. */
+int compress_save(const job *, training *, coh_trainer *, const char *folder,
                   coh_error *);
 int compress_measure(coh_trainer *, const training *, coh_measures *out, coh_error *);
 

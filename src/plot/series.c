@@ -284,6 +284,10 @@ cleanup:
 
 static const char *loss_unit(const coh_config *cfg) {
   bool extracts = cfg->experiment.job == COH_JOB_EXTRACT;
+  if (cfg->experiment.job == COH_JOB_COMPRESS &&
+      !strcmp(cfg->dataset.name, "teacher_student"))
+    return cfg->compress.gauss_loss == COH_GAUSS_FALSE ? "loss (mean square error)"
+                                                       : "code length [bits a sample]";
   if (cfg->training.loss == COH_MSE || extracts) return "loss (mean square error)";
   return cfg->training.loss == COH_CROSS_ENTROPY || cfg->dataset.name[0] != 'f' ||
                  cfg->dataset.name[1] != 'i'
