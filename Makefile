@@ -95,7 +95,7 @@ endif
 JOBOBJ := $(patsubst %.c,$(BUILD)/%.o,$(JOBS))
 TESTBIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS) $(MPITESTS))
 
-.PHONY: test-gpu gpu-tests all help deps quickstart tests-build test check-long recovery bench bench-build install \
+.PHONY: test-gpu gpu-tests all help deps quickstart tests-build test check-long recovery bench bench-build bench-gpu install \
   uninstall clean format asan asan-run
 .SUFFIXES:
 .SECONDARY:
@@ -181,7 +181,13 @@ bench: ## ours and the peers (PyTorch, SciPy, fastcluster) side by side; C=cores
 	$(MAKE) bench-build
 	bench/run.sh $(BUILD) $(or $(C),$(shell nproc))
 
-bench-build: $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
+# bench/gpu.c is built by bench-gpu alone
+bench-build: $(patsubst %.c,$(BUILD)/%,$(filter-out bench/gpu.c,$(wildcard bench/*.c)))
+
+OUT ?= bench/results
+bench-gpu: ## ours and PyTorch on the GPU here, in minutes; needs what test-gpu needs (OUT=folder)
+	$(MAKE) ALONE=1 BUILD=$(BUILD)/alone $(BUILD)/alone/bench/gpu
+	bench/gpu.sh $(if $(TOY),--toy) $(BUILD)/alone $(OUT)
 
 deps: ## install missing Debian packages (run)
 	scripts/install-deps.sh run
