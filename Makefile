@@ -17,8 +17,10 @@ endif
 CUDA_HOME ?= /usr/local/cuda
 # CUDA=0 leaves the CUDA runtime out, CUDA=1 wants it; by itself: whether nvcc is there
 CUDA ?= $(if $(wildcard $(CUDA_HOME)/bin/nvcc),1,0)
-# FAKE_CUDA=1 runs the CUDA back end on the CPU (tests/fake_cuda); give it a BUILD of its own
+# FAKE_CUDA=1 runs the CUDA back end on the CPU (tests/fake_cuda); give it a BUILD of its own, and
+# PLAIN=another build, from which it takes the objects that know nothing of CUDA
 FAKE_CUDA ?= 0
+PLAIN ?= $(BUILD)
 ifeq ($(FAKE_CUDA),1)
 override CUDA := 0
 endif
@@ -92,7 +94,11 @@ COHORT := $(BUILD)/bin/cohort
 else
 COHORT := bin/cohort
 endif
-JOBOBJ := $(patsubst %.c,$(BUILD)/%.o,$(JOBS))
+JOBOBJ := $(patsubst %.c,$(PLAIN)/%.o,$(JOBS))
+ifneq ($(PLAIN),$(BUILD))
+CUDAOBJ := $(patsubst %.c,$(BUILD)/%.o,$(shell grep -l COH_CUDA $(SRC))) $(filter %.cu.o,$(OBJ))
+OBJ := $(CUDAOBJ) $(patsubst $(BUILD)/%,$(PLAIN)/%,$(filter-out $(CUDAOBJ),$(OBJ)))
+endif
 TESTBIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TESTS) $(MPITESTS))
 
 .PHONY: test-gpu gpu-tests all help deps quickstart tests-build test check-long recovery bench bench-build bench-gpu install \
@@ -212,10 +218,12 @@ test: ## install, build and run every test (T="name ..." for some)
 	COHORT_DATA=$(CURDIR)/$(BUILD)/data scripts/fetch.sh mnist
 	COHORT_DATA=$(CURDIR)/$(BUILD)/data tests/run.sh $(BUILD) $(T)
 
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all
 asan: ## unit tests under the address, leak and undefined-behaviour sanitizers
 	scripts/install-deps.sh test
-	$(MAKE) BUILD=build/asan SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' \
-	  asan-run
+	$(MAKE) BUILD=build/asan SAN='$(SANITIZERS)' asan-run
+	$(MAKE) ALONE=1 FAKE_CUDA=1 BUILD=build/asan/gpu SAN='$(SANITIZERS)' gpu-tests
+	SANITIZE=0 tests/gpu/run.sh build/asan/gpu
 
 asan-run: $(TESTBIN)
 	COHORT_DATA=$(CURDIR)/build/data scripts/fetch.sh mnist

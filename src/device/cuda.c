@@ -66,21 +66,24 @@ static int explain_memory(coh_device *dev, size_t bytes, coh_error *err) {
                      coh_device_text(dev));
 }
 
+static int take_memory(coh_device *dev, size_t bytes, void **out, coh_error *err) {
+  int rc = coh_cuda_check(cudaMalloc(out, bytes), "cudaMalloc", err);
+  if (rc == COH_OK) return rc;
+  (void)cudaGetLastError(); /* no later call is to find it */
+  return rc == COH_ENOMEM ? (explain_memory(dev, bytes, err), rc) : rc;
+}
+
 static int cuda_alloc(coh_device *dev, size_t bytes, void **out, coh_error *err) {
   int rc;
   void *memory = NULL;
   *out = NULL;
   if (bytes == 0) bytes = 1;
-  rc = coh_cuda_check(cudaMalloc(&memory, bytes), "cudaMalloc", err);
-  if (rc) {
-    (void)cudaGetLastError(); /* no later call is to find it */
-    return rc == COH_ENOMEM ? (explain_memory(dev, bytes, err), rc) : rc;
-  }
+  COH_TRY(take_memory(dev, bytes, &memory, err));
   COH_CUDA_TRY(cudaMemsetAsync(memory, 0, bytes, cuda_of(dev)->queue.stream));
   *out = memory;
   return COH_OK;
 cleanup:
-  (void)cudaFree(memory);
+  if (memory) (void)cudaFree(memory);
   return rc;
 }
 
@@ -424,7 +427,7 @@ int coh_device_open_cuda(const coh_device_wish *wish, coh_dtype dtype, coh_devic
   COH_CUDA_TRY(cudaStreamCreateWithFlags(&c->queue.stream, cudaStreamNonBlocking));
   c->queue.dtype = dtype;
   c->queue.blocks = (size_t)p.multiProcessorCount * BLOCKS_EACH;
-  COH_CUDA_TRY(cudaMalloc((void **)&c->scratch, SCRATCH));
+  COH_TRY(take_memory(dev, SCRATCH, (void **)&c->scratch, err));
   COH_CUDA_TRY(coh_cuda_prepare());
   COH_TRY(open_blas(c, err));
   *out = dev;

@@ -42,6 +42,8 @@ static inline int MPI_Recv(void *data, int n, MPI_Datatype t, int from, int tag,
   return MPI_ERR_RANK;
 }
 
+#define MPI_Init(argc, argv)      ((void)(argc), (void)(argv), MPI_SUCCESS)
+#define MPI_Finalize()            ((void)0)
 #define MPI_Comm_rank(comm, rank) ((void)(comm), *(rank) = 0, MPI_SUCCESS)
 #define MPI_Comm_size(comm, size) ((void)(comm), *(size) = 1, MPI_SUCCESS)
 #define MPI_Comm_dup(comm, out)   (*(out) = (comm), MPI_SUCCESS)
