@@ -124,13 +124,14 @@ static int alignment(const coh_layer_plot *p, bar *b, size_t n, coh_error *err) 
   coh_text_add(
       &s.script,
       "set ylabel 'angle [degrees]'\nset logscale y\nset format y '%%g'\n"
-      "set yrange [%.3g:%.3g]\nset boxwidth 0.7\n"
+      "set yrange [%.3g:%.3g]\nset boxwidth %s\n"
       "plot '%s.csv' skip 1 using 1:($4==1?$5:NaN) with boxes linecolor %s title "
       "'kept', \\\n  '%s.csv' skip 1 using 1:($4==0?$5:NaN) with boxes linecolor "
       "%s fillstyle pattern 4 border title 'dropped', \\\n"
       "  %.10g with lines linewidth 1.5 dashtype 2 linecolor %s title 'pi / "
       "beta'\n",
-      least / 3, limit * 3, s.name, COH_BLUE, s.name, COH_GREY, limit, COH_RED);
+      least / 3, fmax(limit * 3, 1.5 * b[known - 1].angle), n > 60 ? "1" : "0.7", s.name,
+      COH_BLUE, s.name, COH_GREY, limit, COH_RED);
   return coh_sketch_draw(p->f, &s, err);
 }
 
@@ -161,15 +162,15 @@ static int sizes(const coh_layer_plot *p, bar *b, size_t n, coh_error *err) {
   cluster_axis(b, n, "largest first", &s.script);
   coh_text_add(
       &s.script,
-      "set ylabel 'neurons, students'\nset yrange [0:%.5g]\nset boxwidth 0.7\n"
+      "set ylabel 'neurons, students'\nset yrange [0:%.5g]\nset boxwidth %s\n"
       "plot '%s.csv' skip 1 using 1:($4==1?$6:NaN) with boxes linecolor %s title "
       "'kept', \\\n  '%s.csv' skip 1 using 1:($4==0?$6:NaN) with boxes linecolor "
       "%s fillstyle pattern 4 border title 'dropped', \\\n"
       "  '%s.csv' skip 1 using 1:7 with points pointtype 7 pointsize %s linecolor "
       "%s title 'students', \\\n"
       "  %.10g with lines linewidth 1.5 dashtype 2 linecolor %s title 'gamma'\n",
-      1.06 * fmax(b[0].size, least), s.name, COH_SKY, s.name, COH_GREY, s.name,
-      n > 60 ? "0.2" : "0.5", COH_INK, least, COH_RED);
+      1.06 * fmax(b[0].size, least), n > 60 ? "1" : "0.7", s.name, COH_SKY, s.name,
+      COH_GREY, s.name, n > 60 ? "0.2" : "0.5", COH_INK, least, COH_RED);
   return coh_sketch_draw(p->f, &s, err);
 }
 

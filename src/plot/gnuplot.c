@@ -100,15 +100,17 @@ void coh_gnuplot_log(coh_text *out, const char *axis, double least, double most)
                  ceil(decades / (*axis == 'x' ? 4 : 8)));
 }
 
-void coh_gnuplot_tics(coh_text *out, const char *axis, double least, double most) {
+void coh_gnuplot_tics(coh_text *out, const char *axis, double least, double most,
+                      bool whole) {
   char text[32];
   double range = most > least ? most - least : 1, step = pow(10, floor(log10(range)));
   static const double factor[] = {0.2, 0.5, 1, 2};
   size_t k = 0;
   while (k < 3 && range / (factor[k] * step) > 5.5) k++;
   step *= factor[k];
+  if (whole && step < 1) step = 1;
   coh_text_add(out, "set %stics (", axis);
-  double first = ceil(least / step - 1e-6), last = floor(most / step + 1e-6);
+  double first = ceil(least / step - 1e-6) + 0.0, last = floor(most / step + 1e-6);
   for (double i = first; i <= last && i < first + 10; i++) {
     double v = i * step;
     bool thousands = most >= 1e4 && most < 1e7, millions = most >= 1e7;

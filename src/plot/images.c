@@ -10,6 +10,7 @@
 enum {
   MOST_TILES = 10,   /* pairs of neurons shown */
   MOST_PIXELS = 256, /* of a layer along each side */
+  MOST_BOXES = 600,  /* weights drawn as boxes; more of them as one image */
   BINS = 60
 };
 
@@ -96,6 +97,11 @@ static void shape_of(size_t d_in, tiles *t) {
   t->width = d_in / t->channels / t->height;
 }
 
+/* Nothing, so that rows of weights stay apart in one image. */
+static void add_empty_row(const tiles *t, size_t y, coh_text *csv) {
+  for (size_t x = 0; x < t->width; x++) coh_text_add(csv, ",,%zu,%zu,NaN\n", x, y);
+}
+
 /* One tile's pixels, a line each: gray is the one value, or red, green, blue. */
 static int add_tile(const tiles *t, size_t at, size_t row, coh_text *csv,
                     coh_error *err) {
@@ -105,6 +111,7 @@ static int add_tile(const tiles *t, size_t at, size_t row, coh_text *csv,
   size_t neuron = is_teacher ? p->true_one : p->found, area = t->height * t->width;
   bool wide = t->height == 1;
   double *v = NULL;
+  if (neuron == SIZE_MAX && wide) add_empty_row(t, at * (t->rows + 1) + row, csv);
   if (neuron == SIZE_MAX) return COH_OK;
   int rc = coh_alloc(&v, w->plan.d_in, sizeof *v, err);
   if (rc != COH_OK) return rc;
@@ -123,10 +130,24 @@ static int add_tile(const tiles *t, size_t at, size_t row, coh_text *csv,
   return COH_OK;
 }
 
-/* Tiles stand side by side, teacher above recovered; rows of weights one below the other.
- * A picture each, so that what lies between them stays empty. */
+/* Few weights are drawn as boxes, many as an image, which needs two rows at least. */
+static bool wants_boxes(size_t columns, size_t rows) {
+  return columns < 2 || rows < 2 || columns * rows <= MOST_BOXES;
+}
+
+/* Tiles stand side by side, teacher above recovered, a picture each, so that what lies
+ * between them stays empty; rows of weights one below the other, all in one. */
 static void add_tile_plots(const tiles *t, size_t blocks, const char *name,
                            coh_text *script) {
+  if (t->height == 1) {
+    bool boxes = wants_boxes(t->width, t->n * (t->rows + 1));
+    coh_text_add(script, "plot '%s.csv' skip 1 using 3:4:%s\n", name,
+                 boxes
+                     ? "(0.5):(0.5):5 with boxxyerror linecolor palette fillstyle solid "
+                       "noborder"
+                     : "5 with image");
+    return;
+  }
   for (size_t b = 0; b < blocks; b++) {
     coh_text_add(script,
                  "%s'%s.csv' skip 1 index %zu using 3:4:", b ? ", \\\n  " : "plot ", name,
@@ -160,7 +181,8 @@ static void add_tile_axes(const tiles *t, coh_sketch *s) {
                  t->channels == 3 ? 0.03 : 78 / (double)s->height, 58 / (double)s->height,
                  10 / (double)s->height);
   if (t->channels == 3) coh_text_add(out, "unset colorbox\n");
-  if (wide) coh_text_add(out, "set xlabel '%zu inputs'\nset xtics\n", t->width);
+  if (wide) coh_text_add(out, "set xlabel 'input'\n");
+  if (wide) coh_gnuplot_tics(out, "x", 0, (double)t->width - 1, true);
   coh_text_add(out, "set ytics (");
   for (size_t i = 0; i < (wide ? t->n : 1); i++)
     for (size_t r = 0; r < t->rows; r++) {
@@ -204,7 +226,8 @@ static int draw_tiles(coh_figures *f, const tiles *t, coh_error *err) {
     for (size_t r = 0; r < t->rows && rc == COH_OK; r++) {
       size_t before = s.csv.len;
       rc = add_tile(t, i, r, &s.csv, err);
-      if (s.csv.len == before) continue;
+      if (wide && r + 1 == t->rows) add_empty_row(t, i * (t->rows + 1) + r + 1, &s.csv);
+      if (wide || s.csv.len == before) continue;
       blocks++;
       coh_text_add(&s.csv, "\n\n");
     }
@@ -243,11 +266,9 @@ cleanup:
  */
 
 /* Weight matrix [out, in] of a layer; every step-th row and column if it is too large. */
-static void add_matrix(const network *w, const coh_layer *l, size_t *zeros,
-                       coh_text *csv) {
+static void add_matrix(const network *w, const coh_layer *l, size_t down, size_t across,
+                       size_t *zeros, coh_text *csv) {
   const double *p = w->params + l->w;
-  size_t down = (l->out + MOST_PIXELS - 1) / MOST_PIXELS;
-  size_t across = (l->in + MOST_PIXELS - 1) / MOST_PIXELS;
   *zeros = 0;
   for (size_t i = 0; i < l->in * l->out; i++) *zeros += p[i] == 0;
   for (size_t o = 0; o < l->out; o += down)
@@ -281,12 +302,15 @@ static int draw_layer(coh_figures *f, const network *w, size_t layer, coh_error 
   size_t zeros;
   const coh_layer *l = w->plan.layer + layer;
   double most = largest(w, l), all = (double)(l->in * l->out);
+  size_t down = (l->out + MOST_PIXELS - 1) / MOST_PIXELS;
+  size_t across = (l->in + MOST_PIXELS - 1) / MOST_PIXELS;
+  bool boxes = wants_boxes((l->in + across - 1) / across, (l->out + down - 1) / down);
   snprintf(part, sizeof part, "%zu", layer + 1);
   coh_sketch_begin(&s, "layers", part, "Weights of a layer");
   coh_text_add(&s.title, " %zu", layer + 1);
   s.height = 380;
   coh_text_add(&s.csv, "input,neuron,weight\n");
-  add_matrix(w, l, &zeros, &s.csv);
+  add_matrix(w, l, down, across, &zeros, &s.csv);
   coh_text_add(&s.csv, "\n\n");
   add_histogram(w, l, most, &s.csv);
   coh_text_add(
@@ -301,10 +325,16 @@ static int draw_layer(coh_figures *f, const network *w, size_t layer, coh_error 
                "set ylabel 'neuron'\nset xrange [-0.5:%.1f]\nset yrange "
                "[%.1f:-0.5]\n" COH_BAR_MARGIN,
                -most, most, (double)l->in - 0.5, (double)l->out - 0.5);
-  coh_gnuplot_tics(&s.script, "x", 0, (double)l->in - 1);
-  coh_gnuplot_tics(&s.script, "y", 0, (double)l->out - 1);
-  coh_text_add(&s.script, "plot '%s.csv' skip 1 index 0 using 1:2:3 with image\n",
-               s.name);
+  coh_gnuplot_tics(&s.script, "x", 0, (double)l->in - 1, true);
+  coh_gnuplot_tics(&s.script, "y", 0, (double)l->out - 1, true);
+  coh_text_add(&s.script, "plot '%s.csv' skip 1 index 0 using 1:2:", s.name);
+  if (boxes)
+    coh_text_add(
+        &s.script,
+        "(%g):(%g):3 with boxxyerror linecolor palette fillstyle solid noborder\n",
+        (double)across / 2, (double)down / 2);
+  else
+    coh_text_add(&s.script, "3 with image\n");
   coh_text_add(&s.script,
                "set origin 0,0\nset size 1,0.42\nset grid\nset xlabel 'weight'\n"
                "set ylabel 'weights'\nset xrange [%.6g:%.6g]\nset yrange [0.5:*]\n"

@@ -165,15 +165,16 @@ int coh_plot_stability(const coh_layer_plot *p, const coh_table *t, coh_error *e
   coh_gnuplot_palette(&s.script);
   add_tics("x", B, beta, &s.script);
   add_tics("y", G, gamma, &s.script);
-  coh_text_add(
-      &s.script,
-      "set xlabel 'beta (clusters lie within pi / beta)'\n"
-      "set ylabel 'gamma (share of the students)'\nset cblabel 'neurons "
-      "found'\n" COH_BAR_MARGIN
-      "unset grid\nset border 0\nset xrange [-0.5:%.1f]\nset yrange [-0.5:%.1f]\n"
-      "plot '%s.csv' skip 1 using 1:2:3 with image pixels, \\\n"
-      "  '%s.csv' skip 1 using 1:2:(sprintf('%%g', $3)):($3 > %g ? 0 : "
-      "16777215) with labels textcolor rgb variable\n",
-      (double)B - 0.5, (double)G - 0.5, s.name, s.name, (least + most) / 2);
+  coh_text_add(&s.script,
+               "set xlabel 'beta (clusters lie within pi / beta)'\n"
+               "set ylabel 'gamma (share of the students)'\nset cblabel 'neurons "
+               "found'\n" COH_BAR_MARGIN
+               "set cbrange [%g:%g]\n%sunset grid\nset border 0\nset xrange "
+               "[-0.5:%.1f]\nset yrange [-0.5:%.1f]\n"
+               "plot '%s.csv' skip 1 using 1:2:3 with image pixels, \\\n"
+               "  '%s.csv' skip 1 using 1:2:(sprintf('%%g', $3)):($3 > %g ? 0 : "
+               "16777215) with labels textcolor rgb variable\n",
+               least - 0.5, most + 0.5, most - least < 10 ? "set cbtics 1\n" : "",
+               (double)B - 0.5, (double)G - 0.5, s.name, s.name, (least + most) / 2);
   return coh_sketch_draw(p->f, &s, err);
 }

@@ -65,8 +65,9 @@ void coh_gnuplot_palette(coh_text *out);
 /* "set logscale x" and the format of its numbers; over more than five powers of ten not
  * each of them has its number. */
 void coh_gnuplot_log(coh_text *out, const char *axis, double least, double most);
-/* "set xtics (...)" at some five round numbers between these. */
-void coh_gnuplot_tics(coh_text *out, const char *axis, double least, double most);
+/* "set xtics (...)" at some five round numbers between these; whole: at whole ones. */
+void coh_gnuplot_tics(coh_text *out, const char *axis, double least, double most,
+                      bool whole);
 /* Room on the right for a colour bar and its label. */
 #define COH_BAR_MARGIN "set rmargin at screen 0.76\n"
 

@@ -236,7 +236,7 @@ static int sketch(coh_figures *f, const wish *w, series s[2], coh_error *err) {
   double end = 0;
   for (size_t c = 0; c < 2; c++)
     if (s[c].n) end = fmax(end, (double)s[c].step[s[c].n - 1]);
-  coh_gnuplot_tics(&k.script, "x", 0, end);
+  coh_gnuplot_tics(&k.script, "x", 0, end, true);
   if (w->log) log_axis(&k.script, s);
   for (size_t c = 0; c < 2 && rc == COH_OK; c++) {
     if (s[c].n == 0) continue;

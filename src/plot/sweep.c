@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_AXES = 6, MOST_CURVES = 6, MOST_TICS = 16 };
+enum { MOST_AXES = 6, MOST_FIXED = 64, MOST_CURVES = 6, MOST_TICS = 16 };
 
 /* ---- axes ----------------------------------------------------------------------------
  */
@@ -40,7 +40,8 @@ void coh_axis_values(const char *axis, const coh_column *c, coh_text *out) {
   coh_text_add(out, "set %stics (", axis);
   for (size_t k = 0; k < c->n_value; k += step) {
     char text[32];
-    snprintf(text, sizeof text, "%.*s", 24, c->value[k]);
+    snprintf(text, sizeof text, "%.24s", c->value[k]);
+    if (c->number) snprintf(text, sizeof text, "%.3g", coh_text_number(c->value[k]));
     coh_text_add(out, "%s", k ? ", " : "");
     coh_gnuplot_quote(out, text);
     coh_text_add(out, " %zu", k);
@@ -67,7 +68,7 @@ void coh_axis_numbers(const char *axis, const coh_column *c, bool log, size_t n,
   if (!c->number || *axis != 'x') return;
   for (size_t k = 0; k < c->n_value; k++) letters += strlen(c->value[k]) + 2;
   if (letters > 40 || c->is == COH_COLUMN_MEASURE) {
-    if (!log) coh_gnuplot_tics(out, axis, least, most);
+    if (!log) coh_gnuplot_tics(out, axis, least, most, false);
     return;
   }
   coh_text_add(out, "set %stics (", axis);
@@ -76,13 +77,30 @@ void coh_axis_numbers(const char *axis, const coh_column *c, bool log, size_t n,
   coh_text_add(out, ")\n");
 }
 
+/* Are numbers better placed evenly, by their rank? On a linear axis some of them would be
+ * too close to each other to be told apart, as 0, 0.001, 0.01 and 1. */
+static bool is_crowded(const coh_column *c) {
+  if (c->n_value < 3 || c->n_value > 12) return false;
+  double first = coh_text_number(c->value[0]);
+  double last = coh_text_number(c->value[c->n_value - 1]);
+  for (size_t k = 1; k < c->n_value; k++)
+    if (coh_text_number(c->value[k]) - coh_text_number(c->value[k - 1]) <
+        (last - first) / 15)
+      return true;
+  return false;
+}
+
 /* ---- a measure against one parameter --------------------------------------------------
  */
 
 typedef struct against {
   const coh_frame *frame;
   const coh_column *x, *y, *by; /* by: a curve for each of its values; NULL: one curve */
+  size_t n_fixed; /* parameters that are held at their value in row `best` */
+  const coh_column *fixed[MOST_FIXED];
+  size_t best;
   bool log_x, log_y;
+  bool ranks; /* x stands for the place of a value among all */
 } against;
 
 typedef struct group {
@@ -90,12 +108,19 @@ typedef struct group {
   double mean, least, most;
 } group;
 
+static bool is_fixed_so(const against *a, size_t row) {
+  for (size_t i = 0; i < a->n_fixed; i++)
+    if (a->fixed[i]->place[row] != a->fixed[i]->place[a->best]) return false;
+  return true;
+}
+
 static group group_of(const against *a, size_t x, size_t curve) {
   group g = {0, NAN, INFINITY, -INFINITY};
   double sum = 0;
   for (size_t i = 0; i < a->frame->n; i++) {
     double v = a->y->at[i];
-    if (a->x->place[i] != x || (a->by && a->by->place[i] != curve) || !isfinite(v))
+    if (a->x->place[i] != x || (a->by && a->by->place[i] != curve) || !isfinite(v) ||
+        !is_fixed_so(a, i))
       continue;
     sum += v;
     g.n++;
@@ -107,8 +132,8 @@ static group group_of(const against *a, size_t x, size_t curve) {
 }
 
 /* Place of a value on the axis: the number itself, or its rank. */
-static double position(const coh_column *c, size_t place) {
-  return c->number ? coh_text_number(c->value[place]) : (double)place;
+static double position(const against *a, size_t place) {
+  return a->ranks ? (double)place : coh_text_number(a->x->value[place]);
 }
 
 /* A block of lines for each curve that has points; returns how many, their values of `by`
@@ -121,7 +146,7 @@ static size_t add_groups(const against *a, size_t curve[MOST_CURVES], coh_text *
       group g = group_of(a, k, c);
       if (g.n == 0) continue;
       if (csv->len == before && n) coh_text_add(csv, "\n\n");
-      const double v[] = {position(a->x, k), g.mean, g.least, g.most};
+      const double v[] = {position(a, k), g.mean, g.least, g.most};
       for (size_t q = 0; q < 4; q++) {
         coh_csv_number(csv, v[q]);
         coh_text_add(csv, ",");
@@ -142,14 +167,18 @@ static void plot_groups(const against *a, size_t n, const size_t *curve, coh_ske
                                                   COH_RED,  COH_SKY,    COH_INK};
   static const int shape[MOST_CURVES] = {7, 5, 9, 13, 6, 4};
   for (size_t i = 0; i < n; i++) {
+    coh_text_add(&s->script, i ? ", \\\n  " : "plot ");
+    if (a->x->number)
+      coh_text_add(&s->script,
+                   "'%s.csv' skip 1 index %zu using 1:3:4 with filledcurves linecolor %s "
+                   "fillstyle transparent solid 0.18, \\\n  ",
+                   s->name, i, colour[i]);
+    double aside = a->x->number ? 0 : 0.08 * ((double)i - (double)(n - 1) / 2);
     coh_text_add(&s->script,
-                 "%s'%s.csv' skip 1 index %zu using 1:3:4 with filledcurves linecolor %s "
-                 "fillstyle transparent solid 0.18",
-                 i ? ", \\\n  " : "plot ", s->name, i, colour[i]);
-    coh_text_add(&s->script,
-                 ", \\\n  '%s.csv' skip 1 index %zu using 1:2:3:4 with yerrorlines "
-                 "linewidth 1.5 dashtype %zu pointtype %d pointsize 0.5 linecolor %s",
-                 s->name, i, i + 1, shape[i], colour[i]);
+                 "'%s.csv' skip 1 index %zu using ($1+%.3g):2:3:4 with %s linewidth 1.5 "
+                 "dashtype %zu pointtype %d pointsize 0.5 linecolor %s",
+                 s->name, i, aside, a->x->number ? "yerrorlines" : "yerrorbars",
+                 a->x->number ? i + 1 : 1, shape[i], colour[i]);
     if (!a->by) continue;
     coh_text_add(&s->script, " title ");
     coh_gnuplot_quote(&s->script, a->by->value[curve[i]]);
@@ -160,6 +189,7 @@ static void plot_groups(const against *a, size_t n, const size_t *curve, coh_ske
 static void describe_against(const against *a, coh_text *out) {
   size_t runs = 0, bad = 0;
   for (size_t i = 0; i < a->frame->n; i++) {
+    if (!is_fixed_so(a, i)) continue;
     runs += isfinite(a->y->at[i]) != 0;
     bad += !isfinite(a->y->at[i]);
   }
@@ -168,6 +198,10 @@ static void describe_against(const against *a, coh_text *out) {
                a->y->name, a->x->name, runs);
   if (a->by) coh_text_add(out, ", for each %s", a->by->name);
   coh_text_add(out, ".");
+  for (size_t i = 0; i < a->n_fixed; i++)
+    coh_text_add(out, "%s%s = %s", i ? ", " : " As in the best run: ", a->fixed[i]->name,
+                 a->fixed[i]->value[a->fixed[i]->place[a->best]]);
+  if (a->n_fixed) coh_text_add(out, ".");
   if (bad) coh_text_add(out, " %zu runs have no finite value and are left out.", bad);
 }
 
@@ -192,10 +226,10 @@ static int draw_against(coh_figures *f, const against *a, coh_error *err) {
   }
   coh_axis_label("x", a->x, "", &s.script);
   coh_axis_label("y", a->y, "", &s.script);
-  coh_axis_numbers("x", a->x, a->log_x, a->frame->n, &s.script);
+  if (!a->ranks) coh_axis_numbers("x", a->x, a->log_x, a->frame->n, &s.script);
   coh_axis_numbers("y", a->y, a->log_y, a->frame->n, &s.script);
-  if (!a->x->number) coh_axis_values("x", a->x, &s.script);
-  if (!a->x->number)
+  if (a->ranks) coh_axis_values("x", a->x, &s.script);
+  if (a->ranks)
     coh_text_add(&s.script, "set xrange [-0.5:%.1f]\n", (double)a->x->n_value - 0.5);
   coh_text_add(&s.script, "set offsets graph 0.02, graph 0.02, graph 0.03, graph 0.03\n"
                           "set key maxrows 3\n");
@@ -206,6 +240,36 @@ static int draw_against(coh_figures *f, const against *a, coh_error *err) {
   }
   plot_groups(a, n, curve, &s);
   return coh_sketch_draw(f, &s, err);
+}
+
+/* The run whose measure is best. */
+static size_t best_run(const coh_frame *f, const coh_column *y, bool most) {
+  size_t best = 0;
+  for (size_t i = 0; i < f->n; i++) {
+    double v = y->at[i], had = y->at[best];
+    if (isfinite(v) && (!isfinite(had) || (most ? v > had : v < had))) best = i;
+  }
+  return best;
+}
+
+/* What varies besides x: one parameter makes the curves, all others are held, so that
+ * what is spread stems from seeds alone. */
+static void settle(const coh_plot_sweep *p, const coh_sweep_view *v, against *a) {
+  const coh_column *other[MOST_FIXED];
+  size_t m = coh_frame_axes(v->frame, other, MOST_FIXED);
+  bool most = p->y.best == COH_BEST_AUTO ? coh_measure_wants_most(a->y->name)
+                                         : p->y.best == COH_BEST_MOST;
+  a->best = best_run(v->frame, a->y, most);
+  for (size_t k = 0; k < m; k++) {
+    if (other[k] == a->x) continue;
+    if (!a->by && other[k]->n_value <= MOST_CURVES)
+      a->by = other[k];
+    else
+      a->fixed[a->n_fixed++] = other[k];
+  }
+  a->log_x = coh_axis_is_log(&p->x, a->x, v->frame->n);
+  a->log_y = coh_axis_is_log(&p->y, a->y, v->frame->n);
+  a->ranks = !a->x->number || (!a->log_x && is_crowded(a->x) && !p->x.scale);
 }
 
 static int draw_measures(coh_figures *f, const coh_plot_sweep *p, const coh_sweep_view *v,
@@ -219,12 +283,7 @@ static int draw_measures(coh_figures *f, const coh_plot_sweep *p, const coh_swee
     n = 1;
   for (size_t i = 0; i < n && rc == COH_OK; i++) {
     against a = {.frame = v->frame, .x = axis[i], .y = v->y};
-    const coh_column *other[MOST_AXES];
-    size_t m = coh_frame_axes(v->frame, other, MOST_AXES);
-    for (size_t k = 0; k < m && !a.by; k++)
-      if (other[k] != a.x && other[k]->n_value <= MOST_CURVES) a.by = other[k];
-    a.log_x = coh_axis_is_log(&p->x, a.x, v->frame->n);
-    a.log_y = coh_axis_is_log(&p->y, a.y, v->frame->n);
+    settle(p, v, &a);
     rc = draw_against(f, &a, err);
   }
   return rc;
@@ -288,11 +347,16 @@ static int draw_heatmap(coh_figures *f, const coh_sweep_view *v, const coh_colum
 
 static int heatmap(coh_figures *f, const coh_plot_sweep *p, const coh_sweep_view *v,
                    coh_error *err) {
-  const coh_column *axis[2];
-  size_t n = coh_frame_axes(v->frame, axis, 2);
-  const coh_column *x = v->x ? v->x : n > 0 ? axis[0] : NULL, *y = v->y_axis;
-  for (size_t i = 0; i < n && !y; i++)
-    if (axis[i] != x) y = axis[i];
+  const coh_column *axis[MOST_AXES], *x = v->x, *y = v->y_axis;
+  size_t n = coh_frame_axes(v->frame, axis, MOST_AXES);
+  for (int numbers = 1; numbers >= 0; numbers--) /* numbers make the better map */
+    for (size_t i = 0; i < n; i++) {
+      if (axis[i]->number != (numbers == 1) || axis[i] == x || axis[i] == y) continue;
+      if (!x)
+        x = axis[i];
+      else if (!y)
+        y = axis[i];
+    }
   if (x && y) return draw_heatmap(f, v, x, y, p->z.name ? &p->z : &p->y, err);
   if (f->n_kind > 0)
     coh_figures_note(f, "heatmap: fewer than two parameters vary, besides seeds");
