@@ -8,7 +8,6 @@
 #include "doctor_private.h"
 #include "start.h"
 
-#include <dlfcn.h>
 #include <math.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -244,46 +243,6 @@ cleanup:
   return rc;
 }
 
-/* NCCL is looked for by name: nothing needs it where ranks share no GPUs. */
-static int nccl_version(void) {
-  union {
-    void *object;
-    int (*call)(int *);
-  } get;
-  void *library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
-  int version = 0;
-  get.object = library ? dlsym(library, "ncclGetVersion") : NULL;
-  if (get.object && get.call(&version) != 0) version = 0;
-  return version;
-}
-
-/* A job that SLURM gave GPUs, on a node where none answers, is a finding. */
-static void report_gpu(doctor *d) {
-  coh_text text = {0};
-  coh_device *dev = NULL;
-  coh_error err = {0};
-  const char *given = getenv("SLURM_GPUS_ON_NODE");
-  int nccl = nccl_version();
-  coh_device_gpus(&text);
-  bool none = !text.data || strstr(text.data, "no GPU") || strstr(text.data, "without");
-  bool lost = given && atoi(given) > 0 && none;
-  if (coh_device_open(COH_DEVICE_CUDA, COH_F32, &dev, &err) == COH_OK)
-    doctor_say(d, FINE, "gpu", "%s", coh_device_text(dev));
-  else
-    doctor_say(d, lost ? BAD : FINE, "gpu", "%s%s", text.data ? text.data : "none",
-               lost ? "; yet SLURM gave this job GPUs: build with CUDA, and see what "
-                      "nvidia-smi says on the node"
-                    : "");
-  if (nccl)
-    doctor_say(d, FINE, "nccl", "%d.%d.%d", nccl / 10000, nccl / 100 % 100, nccl % 100);
-  else
-    doctor_say(d, none ? FINE : WARN, "nccl", "not found%s",
-               none ? ""
-                    : ": ranks with GPUs then talk through the host; load its module");
-  coh_device_close(dev);
-  coh_text_free(&text);
-}
-
 /* ---- data ------------------------------------------------------------------------- */
 
 /* Loads the test images of each set. */
@@ -316,8 +275,8 @@ static int examine(doctor *d, const char *folder, coh_error *err) {
   report_cores(d);
   report_memory(d);
   COH_TRY(check_rates(d, err));
-  report_gpu(d);
   if (d->rank == 0) {
+    doctor_gpu(d);
     doctor_files(d, folder);
     check_data(d);
     doctor_slurm(d);

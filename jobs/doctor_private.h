@@ -20,6 +20,8 @@ void doctor_say(doctor *, state, const char *what, const char *format, ...)
 
 /* The results folder: what `cohort` asks of a file system. Rank 0. */
 void doctor_files(doctor *, const char *folder);
+/* GPUs and NCCL. Rank 0. */
+void doctor_gpu(doctor *);
 /* How SLURM starts ranks, and what it allows. Rank 0. */
 void doctor_slurm(doctor *);
 

@@ -406,11 +406,14 @@ int coh_device_open_cuda(const coh_device_wish *wish, coh_dtype dtype, coh_devic
   struct cudaDeviceProp p;
   *out = NULL;
   int count = coh_cuda_count(&reason);
-  if (wish->number >= count)
+  if (count == 0)
     return coh_fail(err, COH_EUSAGE,
-                    "device.kind = cuda: no GPU %d here: %s; auto or cpu "
+                    "device.kind = cuda: no GPU here: %s; auto or cpu "
                     "would use the processor",
-                    wish->number, count ? "there are fewer" : reason);
+                    reason);
+  if (wish->number >= count)
+    return coh_fail(err, COH_EUSAGE, "device.kind = cuda: GPU %d of %d", wish->number,
+                    count);
   COH_TRY(coh_alloc(&dev, 1, sizeof *dev, err));
   dev->ops = &cuda_ops;
   COH_TRY(coh_alloc(&dev->impl, 1, sizeof(cuda), err));

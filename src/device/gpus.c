@@ -10,10 +10,15 @@
 
 int coh_cuda_count(const char **reason) {
   int count = 0; /* not set by the call where there is no driver */
+  int driver = 0;
+  (void)cudaDriverGetVersion(&driver);
   cudaError_t rc = cudaGetDeviceCount(&count);
-  *reason = rc ? cudaGetErrorString(rc) : count == 0 ? "no device" : "";
+  *reason = driver == 0  ? "no NVIDIA driver"
+            : rc         ? cudaGetErrorString(rc)
+            : count == 0 ? "no device"
+                         : "";
   (void)cudaGetLastError();
-  return rc ? 0 : count;
+  return rc || driver == 0 ? 0 : count;
 }
 
 int coh_device_count(void) {

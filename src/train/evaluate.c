@@ -39,8 +39,12 @@ static int evaluation_begin(coh_trainer *t, const coh_dataset *d, evaluation *e,
   coh_device *dev = t->dev;
   size_t bytes = t->count * sizeof(double);
   void *params = NULL;
+  if (d == t->test && !t->test_data.host)
+    COH_TRY(coh_device_data_create(dev, d, &t->test_data, err));
   if (d == t->train.host) {
     e->data = t->train;
+  } else if (d == t->test) {
+    e->data = t->test_data;
   } else {
     e->own_data = true;
     COH_TRY(coh_device_data_create(dev, d, &e->data, err));

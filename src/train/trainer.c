@@ -190,6 +190,7 @@ void coh_trainer_destroy(coh_trainer *t) {
   coh_workspace_destroy(t->work);
   coh_ensemble_destroy(t->ens);
   coh_device_data_destroy(t->dev, &t->train);
+  coh_device_data_destroy(t->dev, &t->test_data);
   ops->free(t->dev, t->m);
   ops->free(t->dev, t->v);
   ops->free(t->dev, t->loss_sum);

@@ -87,6 +87,7 @@ struct coh_trainer {
   coh_stash gone;
   coh_device_data train;
   const coh_dataset *test;
+  coh_device_data test_data; /* from the first evaluation on */
   coh_batch batch;
   coh_stretch stretch;
   coh_record record[COH_SHAPES];
