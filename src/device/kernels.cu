@@ -26,6 +26,12 @@ extern "C" {
 
 enum { THREADS = 256, WARP = 32 };
 
+#ifdef __CUDA_ARCH__
+#define UNROLL_8 _Pragma("unroll 8")
+#else
+#define UNROLL_8
+#endif
+
 /* element.h by type */
 template <class R> struct el;
 template <> struct el<float> {
@@ -34,6 +40,9 @@ template <> struct el<float> {
     return coh_act_f32(k, x, s);
   }
   static __device__ float exp(float x) { return coh_exp_f32(x); }
+  static __device__ float madd(float a, float b, float c) {
+    return coh_madd_f32(a, b, c);
+  }
   static __device__ rule make(const coh_step_args &a, size_t n) {
     return coh_rule_of_f32(&a, a.pace, n);
   }
@@ -53,6 +62,9 @@ template <> struct el<double> {
     return coh_act_f64(k, x, s);
   }
   static __device__ double exp(double x) { return coh_exp_f64(x); }
+  static __device__ double madd(double a, double b, double c) {
+    return coh_madd_f64(a, b, c);
+  }
   static __device__ rule make(const coh_step_args &a, size_t n) {
     return coh_rule_of_f64(&a, a.pace, n);
   }
@@ -85,6 +97,16 @@ static __device__ size_t threads_of_grid() {
   return (size_t)gridDim.x * blockDim.x;
 }
 
+/* Sixteen bytes, which a thread loads and stores at once where addresses allow. */
+template <class R> struct pack {
+  enum { WIDTH = 16 / sizeof(R) };
+  alignas(16) R v[WIDTH];
+};
+
+static bool aligned(const void *address) {
+  return (uintptr_t)address % 16 == 0;
+}
+
 #define BY_TYPE(q, kernel, grid, block, shared, ...)                                     \
   do {                                                                                   \
     if ((q)->dtype == COH_F64)                                                           \
@@ -96,15 +118,29 @@ static __device__ size_t threads_of_grid() {
 
 /* ---- rows ------------------------------------------------------------------------ */
 
-/* Word: what a row of `words` is copied by. */
-template <class Word> static __global__ void gather(coh_gather_args g, size_t words) {
+/* Word: what a row of `words` is copied by. Index: of 32 bits where these count all
+ * words, since divisions of 64 bits take several times as long. */
+template <class Word, class Index>
+static __global__ void gather(coh_gather_args g, Index words) {
   const size_t at = g.at ? *g.at : 0, count = g.S * g.R * words;
-  for (size_t i = thread_of_grid(); i < count; i += threads_of_grid()) {
-    size_t row = i / words, w = i - row * words, s = row / g.R, r = row - s * g.R;
+  const Index R = (Index)g.R;
+  for (size_t all = thread_of_grid(); all < count; all += threads_of_grid()) {
+    Index i = (Index)all, row = i / words, w = i - row * words, s = row / R;
     size_t list = g.list ? g.list[s] : s;
-    size_t from = g.index[list * g.stride + at + r];
-    ((Word *)g.dst)[i] = ((const Word *)g.src)[from * words + w];
+    size_t from = g.index[list * g.stride + at + (row - s * R)];
+    ((Word *)g.dst)[all] = ((const Word *)g.src)[from * words + w];
   }
+}
+
+template <class Word>
+static void launch_gather(const coh_cuda_queue *q, const coh_gather_args *g) {
+  size_t words = g->row_bytes / sizeof(Word), count = g->S * g->R * words;
+  if (count <= UINT32_MAX)
+    COH_LAUNCH((gather<Word, uint32_t>), blocks_for(q, count), THREADS, 0, q->stream, *g,
+               (uint32_t)words);
+  else
+    COH_LAUNCH((gather<Word, size_t>), blocks_for(q, count), THREADS, 0, q->stream, *g,
+               words);
 }
 
 static bool divides(size_t size, const coh_gather_args *g) {
@@ -114,15 +150,13 @@ static bool divides(size_t size, const coh_gather_args *g) {
 
 extern "C" cudaError_t coh_cuda_gather(const coh_cuda_queue *q,
                                        const coh_gather_args *g) {
-  size_t size = divides(16, g) ? 16 : divides(4, g) ? 4 : 1, words = g->row_bytes / size;
-  size_t count = g->S * g->R * words;
-  if (count == 0) return cudaSuccess;
-  if (size == 16)
-    COH_LAUNCH(gather<uint4>, blocks_for(q, count), THREADS, 0, q->stream, *g, words);
-  else if (size == 4)
-    COH_LAUNCH(gather<uint32_t>, blocks_for(q, count), THREADS, 0, q->stream, *g, words);
+  if (g->S * g->R * g->row_bytes == 0) return cudaSuccess;
+  if (divides(16, g))
+    launch_gather<uint4>(q, g);
+  else if (divides(4, g))
+    launch_gather<uint32_t>(q, g);
   else
-    COH_LAUNCH(gather<uint8_t>, blocks_for(q, count), THREADS, 0, q->stream, *g, words);
+    launch_gather<uint8_t>(q, g);
   return cudaGetLastError();
 }
 
@@ -200,49 +234,112 @@ extern "C" cudaError_t coh_cuda_order(const coh_cuda_queue *q, size_t S,
 
 /* ---- elements -------------------------------------------------------------------- */
 
-/* z, deriv [N, B, O]; blockIdx.y walks the members. */
-template <class R>
-static __global__ void bias_act(coh_act act, size_t N, size_t count, size_t O,
-                                const R *bias, size_t stride_bias, R *z, R *deriv) {
-  for (size_t n = blockIdx.y; n < N; n += gridDim.y)
-    for (size_t i = thread_of_grid(); i < count; i += threads_of_grid()) {
-      size_t at = n * count + i;
-      R slope, value;
-      value = el<R>::act(act, z[at] + bias[n * stride_bias + i % O], &slope);
-      z[at] = value;
-      if (deriv) deriv[at] = slope;
+/* `count` elements [B, O] of one member, W at a time (W <= O): a pack where W > 1. A
+ * thread's place in the row, o, moves on by additions. */
+template <class R, int W, coh_act ACT>
+static __device__ void bias_act_of(size_t count, uint32_t O, const R *bias, R *z,
+                                   R *deriv) {
+  struct alignas(sizeof(R) * W) item {
+    R v[W];
+  };
+  const size_t step = threads_of_grid() * W;
+  const uint32_t jump = (uint32_t)step % O; /* a grid is far below 2^32 */
+  uint32_t o = (uint32_t)thread_of_grid() * W % O;
+  for (size_t i = thread_of_grid() * W; i < count; i += step) {
+    item x = *(const item *)(z + i), slope;
+    COH_UNROLL
+    for (int k = 0; k < W; k++) {
+      uint32_t at = o + k < O ? o + k : o + k - O;
+      x.v[k] = el<R>::act(ACT, x.v[k] + bias[at], &slope.v[k]);
     }
+    *(item *)(z + i) = x;
+    if (deriv) *(item *)(deriv + i) = slope;
+    o += jump;
+    o = o < O ? o : o - O;
+  }
 }
 
-/* A grid over `count` elements of each of N members. */
+/* z, deriv [N, B, O]; blockIdx.y walks the members. One choice of the activation for all
+ * elements of a thread. */
+template <class R, int W>
+static __global__ void bias_act(coh_act act, size_t N, size_t count, uint32_t O,
+                                const R *bias, size_t stride_bias, R *z, R *deriv) {
+  for (size_t n = blockIdx.y; n < N; n += gridDim.y) {
+    const R *b = bias + n * stride_bias;
+    R *to = z + n * count, *d = deriv ? deriv + n * count : NULL;
+    switch (act) {
+#define ACT(name)                                                                        \
+  case name:                                                                             \
+    bias_act_of<R, W, name>(count, O, b, to, d);                                         \
+    break;
+      ACT(COH_RELU)
+      ACT(COH_LEAKY_RELU)
+      ACT(COH_SOFTPLUS)
+      ACT(COH_GELU)
+      ACT(COH_SILU)
+      ACT(COH_TANH)
+      ACT(COH_IDENTITY)
+      ACT(COH_SIGMOID)
+      ACT(COH_G)
+#undef ACT
+    }
+  }
+}
+
+/* A grid over `count` pieces of each of N members. */
 static dim3 member_grid(const coh_cuda_queue *q, size_t N, size_t count) {
   size_t each = (count + THREADS - 1) / THREADS;
   size_t most = q->blocks / (N < 1 ? 1 : N) + 1;
   return dim3((unsigned)(each < 1 ? 1 : each < most ? each : most), grid_side(N), 1);
 }
 
+template <class R>
+static void launch_bias_act(const coh_cuda_queue *q, coh_act act, size_t N, size_t B,
+                            size_t O, const R *bias, size_t stride_bias, R *z, R *deriv) {
+  enum { W = pack<R>::WIDTH };
+  const size_t count = B * O;
+  if (O >= W && count % W == 0 && aligned(z) && aligned(deriv))
+    COH_LAUNCH((bias_act<R, W>), member_grid(q, N, count / W), THREADS, 0, q->stream, act,
+               N, count, (uint32_t)O, bias, stride_bias, z, deriv);
+  else
+    COH_LAUNCH((bias_act<R, 1>), member_grid(q, N, count), THREADS, 0, q->stream, act, N,
+               count, (uint32_t)O, bias, stride_bias, z, deriv);
+}
+
+/* Rows of 2^31 and more are no network's: a product counts to INT_MAX. */
 extern "C" cudaError_t coh_cuda_bias_act(const coh_cuda_queue *q, coh_act act, size_t N,
                                          size_t B, size_t O, const void *bias,
                                          size_t stride_bias, void *z, void *deriv) {
-  dim3 grid = member_grid(q, N, B * O);
+  if (O > INT32_MAX) return cudaErrorInvalidValue;
   if (q->dtype == COH_F64)
-    COH_LAUNCH(bias_act<double>, grid, THREADS, 0, q->stream, act, N, B * O, O,
-               (const double *)bias, stride_bias, (double *)z, (double *)deriv);
+    launch_bias_act<double>(q, act, N, B, O, (const double *)bias, stride_bias,
+                            (double *)z, (double *)deriv);
   else
-    COH_LAUNCH(bias_act<float>, grid, THREADS, 0, q->stream, act, N, B * O, O,
-               (const float *)bias, stride_bias, (float *)z, (float *)deriv);
+    launch_bias_act<float>(q, act, N, B, O, (const float *)bias, stride_bias, (float *)z,
+                           (float *)deriv);
   return cudaGetLastError();
 }
 
+/* to[i] *= by[i], packs first, then what is left of `count`; packs <= count / WIDTH. */
 template <class R>
-static __global__ void multiply(size_t count, void *to, const void *by) {
-  for (size_t i = thread_of_grid(); i < count; i += threads_of_grid())
+static __global__ void multiply(size_t count, size_t packs, void *to, const void *by) {
+  for (size_t i = thread_of_grid(); i < packs; i += threads_of_grid()) {
+    pack<R> x = ((const pack<R> *)to)[i], y = ((const pack<R> *)by)[i];
+    COH_UNROLL
+    for (int k = 0; k < pack<R>::WIDTH; k++) x.v[k] *= y.v[k];
+    ((pack<R> *)to)[i] = x;
+  }
+  for (size_t i = packs * pack<R>::WIDTH + thread_of_grid(); i < count;
+       i += threads_of_grid())
     ((R *)to)[i] *= ((const R *)by)[i];
 }
 
 extern "C" cudaError_t coh_cuda_act_grad(const coh_cuda_queue *q, size_t count, void *dz,
                                          const void *deriv) {
-  BY_TYPE(q, multiply, blocks_for(q, count), THREADS, 0, count, dz, deriv);
+  size_t width = 16 / coh_dtype_size(q->dtype);
+  size_t packs = aligned(dz) && aligned(deriv) ? count / width : 0;
+  BY_TYPE(q, multiply, blocks_for(q, packs ? packs : count), THREADS, 0, count, packs, dz,
+          deriv);
 }
 
 /* c[b * ldc + i * O + o] = a[b, i] dz[b, o] */
@@ -265,7 +362,7 @@ extern "C" cudaError_t coh_cuda_outer(const coh_cuda_queue *q, size_t B, size_t 
 
 /* ---- sums over the batch --------------------------------------------------------- */
 
-enum { SUM_ROWS = 8 };
+enum { SUM_ROWS = 32 }; /* many, since of a few members there are few blocks */
 
 /* db[n, o] = sum_b dz[n, b, o]. A block of WARP columns by SUM_ROWS: row y adds rows y,
  * y + SUM_ROWS, ..., then the SUM_ROWS sums are added in their order. */
@@ -277,7 +374,9 @@ static __global__ void bias_grad(size_t N, size_t B, size_t O, const void *dz, v
   for (size_t n = blockIdx.y; n < N; n += gridDim.y) {
     const R *from = (const R *)dz + n * B * O;
     R sum = 0;
-    for (size_t b = threadIdx.y; b < B && o < O; b += SUM_ROWS) sum += from[b * O + o];
+    UNROLL_8
+    for (size_t b = threadIdx.y; b < (o < O ? B : 0); b += SUM_ROWS)
+      sum += from[b * O + o];
     part[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.y == 0 && o < O) {
@@ -343,8 +442,8 @@ static __device__ double softmax_row(size_t O, size_t ld, const R *row, int32_t 
   for (size_t j = 0; j < O; j++) sum += (double)el<R>::exp(row[j * ld] - max);
   R factor = (R)((double)scale / sum);
   for (size_t j = 0; j < O && dout; j++)
-    dout[j * ld] = factor * el<R>::exp(row[j * ld] - max) -
-                   (!none && j == (size_t)label ? scale : (R)0);
+    dout[j * ld] = el<R>::madd(factor, el<R>::exp(row[j * ld] - max),
+                               !none && j == (size_t)label ? -scale : (R)0);
   if (none) return nan("");
   *right = first == (size_t)label;
   return log(sum) - (double)(row[(size_t)label * ld] - max);
@@ -378,38 +477,87 @@ extern "C" cudaError_t coh_cuda_loss(const coh_cuda_queue *q, const coh_loss_arg
 
 /* ---- optimiser ------------------------------------------------------------------- */
 
-enum {
-  STEP_EACH = 4
-}; /* elements of a thread: what it computes for a member serves all */
+/* What a thread does: all of a pack is there before it is computed, since stores might
+ * change what later loads see as far as a compiler can tell. */
+template <class R, int W> struct step_item {
+  struct alignas(sizeof(R) * W) item {
+    R v[W];
+  };
+  item w, g, m, v;
+  static __device__ item get(const void *base, size_t i) {
+    return base ? *(const item *)((const R *)base + i) : item();
+  }
+  static __device__ void put(void *base, size_t i, const item &x) {
+    if (base) *(item *)((R *)base + i) = x;
+  }
+  __device__ void load(const coh_step_args &a, size_t i) {
+    w = get(a.w, i), g = get(a.g, i), m = get(a.m, i), v = get(a.v, i);
+  }
+  __device__ void compute(const coh_step_args &a, const typename el<R>::rule &rule) {
+    COH_UNROLL
+    for (int k = 0; k < W; k++)
+      if (a.kind == COH_ADAM)
+        w.v[k] = el<R>::adam(&rule, w.v[k], g.v[k], &m.v[k], &v.v[k]);
+      else if (a.m)
+        w.v[k] = el<R>::momentum(&rule, w.v[k], g.v[k], &m.v[k]);
+      else
+        w.v[k] = el<R>::plain(&rule, w.v[k], g.v[k]);
+  }
+  __device__ void store(const coh_step_args &a, size_t i) const {
+    put(a.w, i, w), put(a.m, i, m), put(a.v, i, v);
+  }
+};
 
-template <class R>
-static __device__ void step_element(const coh_step_args &a,
-                                    const typename el<R>::rule *rule, size_t i) {
-  R *w = (R *)a.w + i, *m = (R *)a.m + i;
-  R g = ((const R *)a.g)[i];
-  if (a.kind == COH_ADAM)
-    *w = el<R>::adam(rule, *w, g, m, (R *)a.v + i);
-  else if (a.m)
-    *w = el<R>::momentum(rule, *w, g, m);
-  else
-    *w = el<R>::plain(rule, *w, g);
-}
-
-template <class R> static __global__ void step(coh_step_args a) {
-  const size_t first = (size_t)blockIdx.x * THREADS * STEP_EACH + threadIdx.x;
+/* A thread has the W elements that start at a multiple of W behind a.w: those at the ends
+ * of a member are shared with its neighbours and done one by one. a.w - shift lies at a
+ * multiple of 16 bytes; so do the other arrays, or W is 1. */
+template <class R, int W> static __global__ void step(coh_step_args a, size_t shift) {
   for (size_t n = blockIdx.y; n < a.N; n += gridDim.y) {
-    const typename el<R>::rule rule = el<R>::make(a, n);
-    for (int k = 0; k < STEP_EACH; k++) {
-      size_t i = first + (size_t)k * THREADS;
-      if (i < a.P) step_element<R>(a, &rule, n * a.P + i);
+    const size_t begin = n * a.P + shift,
+                 end = begin + a.P; /* counted from a.w - shift */
+    const size_t i = (begin / W + thread_of_grid()) * W;
+    if (i >= end) continue;
+    if (i >= begin && i + W <= end) {
+      step_item<R, W> x;
+      x.load(a, i - shift);
+      x.compute(a, el<R>::make(a, n));
+      x.store(a, i - shift);
+      continue;
+    }
+    for (size_t k = i < begin ? begin : i; k < i + W && k < end; k++) {
+      step_item<R, 1> x;
+      x.load(a, k - shift);
+      x.compute(a, el<R>::make(a, n));
+      x.store(a, k - shift);
     }
   }
 }
 
+static bool same_shift(const coh_step_args *a) {
+  uintptr_t w = (uintptr_t)a->w % 16;
+  return (uintptr_t)a->g % 16 == w && (!a->m || (uintptr_t)a->m % 16 == w) &&
+         (!a->v || (uintptr_t)a->v % 16 == w);
+}
+
+template <class R>
+static void launch_step(const coh_cuda_queue *q, const coh_step_args *a) {
+  enum { W = pack<R>::WIDTH };
+  const bool packs = same_shift(a);
+  size_t shift = (uintptr_t)a->w % 16 / sizeof(R), each = packs ? W : 1;
+  size_t items = a->P / each + (packs ? 2 : 0);
+  dim3 grid((unsigned)((items + THREADS - 1) / THREADS), grid_side(a->N), 1);
+  if (packs)
+    COH_LAUNCH((step<R, W>), grid, THREADS, 0, q->stream, *a, shift);
+  else
+    COH_LAUNCH((step<R, 1>), grid, THREADS, 0, q->stream, *a, (size_t)0);
+}
+
 extern "C" cudaError_t coh_cuda_step(const coh_cuda_queue *q, const coh_step_args *a) {
-  size_t each = THREADS * STEP_EACH;
-  dim3 grid((unsigned)((a->P + each - 1) / each), grid_side(a->N), 1);
-  BY_TYPE(q, step, grid, THREADS, 0, *a);
+  if (q->dtype == COH_F64)
+    launch_step<double>(q, a);
+  else
+    launch_step<float>(q, a);
+  return cudaGetLastError();
 }
 
 /* ---- small networks --------------------------------------------------------------
@@ -454,7 +602,7 @@ static __device__ void small_product(size_t m, size_t n, const R *w, size_t wk, 
     for (size_t k = 0; k < n; k++) {
       R x = a[k * LD + lane];
       for (int j = 0; j < OUTS; j++)
-        if (j0 + j < m) sum[j] += w[k * wk + (j0 + j) * wj] * x;
+        if (j0 + j < m) sum[j] = el<R>::madd(w[k * wk + (j0 + j) * wj], x, sum[j]);
     }
     for (int j = 0; j < OUTS; j++)
       if (j0 + j < m) {
@@ -541,7 +689,8 @@ static __device__ void small_grad(const coh_small_layer &y, const R *in, const R
     size_t k = i / y.out, o = i - k * y.out;
     const R *a = in + k * LD, *d = dz + o * LD;
     R sum = 0;
-    for (size_t r = 0; r < ROWS; r++) sum += k < y.in ? a[r] * d[r] : d[r];
+    for (size_t r = 0; r < ROWS; r++)
+      sum = k < y.in ? el<R>::madd(a[r], d[r], sum) : sum + d[r];
     grads[i] = add ? grads[i] + sum : sum;
   }
 }

@@ -304,6 +304,65 @@ static void optimisers(void) {
   }
 }
 
+/* ---- places ---- */
+
+enum { PLACES = 6, PLACE_N = 3, PLACE_P = 277, PLACE_ALL = PLACE_N * PLACE_P };
+
+/* The same numbers `shift` elements behind the start of an allocation, which is at
+ * `base`; returns where they are. */
+static char *place(coh_device *dev, size_t shift, uint64_t seed, bool positive,
+                   void **base) {
+  size_t size = coh_dtype_size(dev->dtype);
+  char *host = malloc(PLACE_ALL * size);
+  for (size_t i = 0; i < PLACE_ALL; i++)
+    coh_put(dev->dtype, host, i, random_value(seed, i) / 2 + (positive ? 0.6 : 0));
+  OK(dev->ops->alloc(dev, (PLACE_ALL + shift) * size, base, &err));
+  char *at = (char *)*base + shift * size;
+  OK(dev->ops->upload(dev, at, host, PLACE_ALL * size, &err));
+  free(host);
+  return at;
+}
+
+/* bias_act, act_grad and a step of Adam with the arrays at `shift`, `other` those that
+ * are only read. Host bytes of what they wrote; the caller frees. */
+static char *work_at(coh_device *dev, size_t shift, size_t other) {
+  void *base[5];
+  size_t bytes = PLACE_ALL * coh_dtype_size(dev->dtype);
+  char *w = place(dev, shift, 1, false, &base[0]),
+       *g = place(dev, other, 2, false, &base[1]);
+  char *m = place(dev, shift, 3, false, &base[2]),
+       *v = place(dev, shift, 4, true, &base[3]);
+  char *z = place(dev, shift, 5, false, &base[4]), *out = malloc(3 * bytes);
+  coh_step_args a = {.kind = COH_ADAM, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+  a.N = PLACE_N, a.P = PLACE_P, a.w = w, a.g = g, a.m = m, a.v = v;
+  rates r = rates_make(dev, &a, 3);
+  a.pace = r.pace, a.lr = r.lr, a.wd = r.wd;
+  OK(dev->ops->act_grad(dev, PLACE_N, PLACE_P, z, g, &err));
+  OK(dev->ops->step(dev, &a, &err));
+  OK(dev->ops->bias_act(dev, COH_G, 2, 12, 11, g, 0, z, v, &err));
+  OK(dev->ops->download(dev, out, w, bytes, &err));
+  OK(dev->ops->download(dev, out + bytes, v, bytes, &err));
+  OK(dev->ops->download(dev, out + 2 * bytes, z, bytes, &err));
+  rates_free(dev, &r);
+  for (int i = 0; i < 5; i++) dev->ops->free(dev, base[i]);
+  return out;
+}
+
+/* Whether sixteen bytes are moved at once or one number after the other. */
+static void the_same_bits_at_any_address(void) {
+  FOR_TYPES(p) {
+    size_t bytes = 3 * PLACE_ALL * coh_dtype_size(p.gpu->dtype);
+    char *expected = work_at(p.gpu, 0, 0);
+    for (size_t shift = 0; shift < PLACES; shift++)
+      for (size_t other = 0; other < 2; other++) {
+        char *found = work_at(p.gpu, shift, shift + other);
+        CHECK(memcmp(found, expected, bytes) == 0);
+        free(found);
+      }
+    free(expected);
+  }
+}
+
 /* ---- small networks ---- */
 
 static size_t small_layers(coh_small *s, const size_t *size, size_t L, coh_act act) {
@@ -578,6 +637,7 @@ int main(void) {
   RUN(cross_entropy);
   RUN(label_that_is_none);
   RUN(optimisers);
+  RUN(the_same_bits_at_any_address);
   RUN(small_networks);
   RUN(gathers);
   RUN(compactions);
