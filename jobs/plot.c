@@ -9,16 +9,17 @@
 
 static const char plot_usage[] =
     "usage: cohort plot RUN|SWEEP [kind ...] [--format svg,png,pdf] [--out FOLDER]\n"
-    "         [--x NAME] [--y NAME] [--z NAME]\n"
+    "         [--x NAME] [--y NAME] [--z NAME] [--run NUMBER]\n"
     "RUN: the folder of a run, of an extraction in it, results/<name>, or its INI file\n"
     "SWEEP: results/<name> of a sweep, or its INI file\n"
     "NAME: a column of runs.csv, with :log or :linear for its scale, :most or :least "
     "for\n"
     "  what is better, as in --x training.lr:log --y test_accuracy:most\n"
+    "NUMBER: figures of this run of the sweep alone\n"
     "figures, data and gnuplot scripts go to plots/ in the folder of the run; kinds:\n";
 static const char report_usage[] =
     "usage: cohort report RUN|SWEEP [--format svg,png,pdf] [--out FOLDER]\n"
-    "         [--x NAME] [--y NAME] [--z NAME]\n"
+    "         [--x NAME] [--y NAME] [--z NAME] [--run NUMBER]\n"
     "all figures and one HTML page of them, report.html in the folder of the run; see\n"
     "cohort plot --help";
 
@@ -67,16 +68,26 @@ static int read_axis(const char *option, char *text, coh_plot_axis *out, coh_err
   return COH_OK;
 }
 
+static int read_run(const char *text, plot_wish *w, coh_error *err) {
+  char *end;
+  w->one = true;
+  w->run = strtoull(text, &end, 10);
+  if (*text >= '0' && *text <= '9' && !*end) return COH_OK;
+  return coh_fail(err, COH_EUSAGE, "--run %s: expected the number of a run of the sweep",
+                  text);
+}
+
 static int read_option(plot_wish *w, const char *option, char *value, coh_error *err) {
   if (!value) return coh_fail(err, COH_EUSAGE, "%s without a value", option);
   if (strcmp(option, "--format") == 0) return read_formats(value, &w->formats, err);
   if (strcmp(option, "--x") == 0) return read_axis(option, value, &w->x, err);
   if (strcmp(option, "--y") == 0) return read_axis(option, value, &w->y, err);
   if (strcmp(option, "--z") == 0) return read_axis(option, value, &w->z, err);
+  if (strcmp(option, "--run") == 0) return read_run(value, w, err);
   if (strcmp(option, "--out") != 0)
-    return coh_fail(err, COH_EUSAGE,
-                    "no option \"%.60s\": expected --format, --out, --x, --y or --z",
-                    option);
+    return coh_fail(
+        err, COH_EUSAGE,
+        "no option \"%.60s\": expected --format, --out, --run, --x, --y or --z", option);
   w->out = value;
   return COH_OK;
 }
@@ -137,8 +148,13 @@ int plot_tell(const plot_wish *w, const coh_figures *f, const char *figures,
 
 static int plot(const plot_wish *w, coh_error *err) {
   plot_place place;
+  plot_wish own = *w;
+  char out[COH_PATH];
   int rc = plot_find(w->path, &place, err);
+  if (rc == COH_OK && w->one) rc = plot_find_run(w, &place, out, err);
   if (rc != COH_OK) return rc;
+  if (w->one && !w->out) own.out = out;
+  w = &own;
   return place.is == PLOT_RUN || place.is == PLOT_EXTRACTION
              ? plot_of_run(w, &place, err)
              : plot_of_sweep(w, &place, err);

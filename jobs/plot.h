@@ -14,6 +14,8 @@ typedef struct plot_wish {
   size_t n_kind;
   const char **kind; /* owned by the caller */
   coh_plot_axis x, y, z;
+  bool one; /* --run: only this run of a sweep */
+  size_t run;
   bool page;  /* write the page, too */
   bool quiet; /* say nothing but what went wrong */
 } plot_wish;
@@ -22,12 +24,18 @@ typedef struct plot_wish {
 typedef struct plot_place {
   char folder[COH_PATH]; /* of the sweep, the run, or the extraction */
   enum { PLOT_RUN, PLOT_EXTRACTION, PLOT_SWEEP, PLOT_SINGLES } is;
+  size_t first, members; /* of the pack's model; 0 members: all */
 } plot_place;
 
 /* Finds out what a path is: a folder of a run, of an extraction, a pack, results/<name>
  * or a sub-batch in it, or an INI file with results. COH_EUSAGE says what would be one.
  */
 int plot_find(const char *path, plot_place *out, coh_error *err);
+
+/* Makes of a sweep its run w->run: the folder of the pack, and the members in it. Files
+ * go to plots/run-<n> in the sweep's folder, whose path is put to `out`, unless w->out is
+ * set. */
+int plot_find_run(const plot_wish *, plot_place *, char out[COH_PATH], coh_error *err);
 
 /* plot_run.c, plot_sweep.c: of what was found. */
 int plot_of_run(const plot_wish *, const plot_place *, coh_error *err);

@@ -126,10 +126,68 @@ static int found_folder(const char *path, plot_place *out, coh_error *err) {
   return coh_format(out->folder, sizeof out->folder, err, "%s", folder);
 }
 
+/* ---- one run of a sweep --------------------------------------------------------------
+ */
+
+/* Looks for the run in the table of a sub-batch. */
+static int find_in_table(const char *sub, size_t run, plot_place *out, bool *found,
+                         coh_error *err) {
+  int rc;
+  char path[COH_PATH];
+  coh_table t = {0};
+  COH_TRY(coh_format(path, sizeof path, err, "%s/runs.csv", sub));
+  if (!coh_file_exists(path)) return COH_OK;
+  COH_TRY(coh_table_read(path, &t, err));
+  size_t number = coh_table_column(&t, "run"), folder = coh_table_column(&t, "folder");
+  size_t first = coh_table_column(&t, "member"),
+         members = coh_table_column(&t, "members");
+  size_t last = number > folder ? number : folder;
+  if (first > last) last = first;
+  if (members > last) last = members;
+  for (size_t i = 0; last < t.n_col && i < t.n_row && !*found; i++) {
+    char **row = t.cell + i * t.n_col;
+    if (!*row[folder] || strtoull(row[number], NULL, 10) != run) continue;
+    COH_TRY(coh_format(path, sizeof path, err, "%s/%s", sub, row[folder]));
+    COH_TRY(found_run(path, out, err));
+    out->first = strtoull(row[first], NULL, 10);
+    out->members = strtoull(row[members], NULL, 10);
+    *found = true;
+  }
+cleanup:
+  coh_table_free(&t);
+  return rc;
+}
+
+int plot_find_run(const plot_wish *w, plot_place *place, char out[COH_PATH],
+                  coh_error *err) {
+  int rc;
+  size_t n = 0;
+  bool found = false;
+  char path[COH_PATH];
+  coh_sub_folder *sub = NULL;
+  const plot_place sweep = *place;
+  if (place->is != PLOT_SWEEP)
+    return coh_fail(err, COH_EUSAGE, "--run %zu: '%s' is no sweep", w->run, w->path);
+  COH_TRY(coh_format(out, COH_PATH, err, "%s/plots/run-%zu", sweep.folder, w->run));
+  COH_TRY(coh_sub_folders(sweep.folder, &sub, &n, err));
+  for (size_t i = 0; i < n && !found; i++) {
+    COH_TRY(coh_format(path, sizeof path, err, "%s/%s", sweep.folder, sub[i].name));
+    COH_TRY(find_in_table(path, w->run, place, &found, err));
+  }
+  if (!found)
+    COH_TRY(coh_fail(err, COH_EUSAGE,
+                     "--run %zu: no sub-batch of '%s' has a result of this run", w->run,
+                     sweep.folder));
+cleanup:
+  free(sub);
+  return rc;
+}
+
 int plot_find(const char *path, plot_place *out, coh_error *err) {
   int rc;
   coh_config cfg;
   char folder[COH_PATH];
+  *out = (plot_place){0};
   if (is_folder(path)) return found_folder(path, out, err);
   if (!coh_file_exists(path))
     return coh_fail(err, COH_EUSAGE,

@@ -15,6 +15,7 @@ static const double NEAR = 1e-3;
 
 typedef struct shown {
   const plot_place *place;
+  const plot_wish *wish;
   coh_config cfg;
   char run[COH_PATH];   /* folder of the training; place->folder may lie in it */
   char name[COH_PATH];  /* of it, for people: "<label>-<hash10>, seed 0" */
@@ -88,6 +89,11 @@ static void read_status(shown *s) {
   json_decref(o);
 }
 
+static bool is_run(const coh_table *t, size_t row, size_t run) {
+  size_t c = coh_table_column(t, "run");
+  return c < t->n_col && strtoull(t->cell[row * t->n_col + c], NULL, 10) == run;
+}
+
 /* Rows of `folder`, which ends like the place does: nearest runs.csv above it. */
 static int find_rows(shown *s, coh_error *err) {
   int rc = COH_OK;
@@ -104,6 +110,7 @@ static int find_rows(shown *s, coh_error *err) {
     for (size_t i = 0; folder < s->rows.n_col && i < s->rows.n_row; i++) {
       if (strcmp(s->rows.cell[i * s->rows.n_col + folder], real + strlen(at) + 1) != 0)
         continue;
+      if (s->wish->one && !is_run(&s->rows, i, s->wish->run)) continue;
       s->row = i;
       s->n_row++;
     }
@@ -127,6 +134,7 @@ static void describe(shown *s) {
     coh_text_add(&s->about, ", %s, gamma %g, beta %g",
                  c->extraction.method == COH_ROBUST ? "robust" : "reference",
                  c->extraction.gamma, c->extraction.beta);
+  if (s->wish->one) coh_text_add(&s->about, "; run %zu of the sweep", s->wish->run);
   const char *hash = strrchr(s->name, '-');
   coh_text_add(&s->about, "; run %s", hash ? hash + 1 : s->name);
   if (s->place->is == PLOT_EXTRACTION)
@@ -135,10 +143,11 @@ static void describe(shown *s) {
   coh_text_add(&s->about, ".");
 }
 
-static int shown_open(shown *s, const plot_place *place, coh_error *err) {
+static int shown_open(shown *s, const plot_wish *wish, const plot_place *place,
+                      coh_error *err) {
   int rc;
   char path[COH_PATH];
-  *s = (shown){.place = place};
+  *s = (shown){.place = place, .wish = wish};
   COH_TRY(coh_format(path, sizeof path, err, "%s/run.ini", place->folder));
   COH_TRY(coh_config_load(&s->cfg, path, 0, NULL, err));
   COH_TRY(name_run(s, err));
@@ -312,7 +321,8 @@ static int list_measures(const shown *s, const bool *shown_column, coh_table *ou
   COH_TRY(coh_alloc(&out->cell, 2 * s->rows.n_col, sizeof *out->cell, err));
   for (size_t c = 0; c < s->rows.n_col; c++) {
     char *cell = s->rows.cell[s->row * s->rows.n_col + c];
-    if (!shown_column[c] || strchr(s->rows.col[c], '.') || !*cell) continue;
+    bool is_parameter = strchr(s->rows.col[c], '.') != NULL;
+    if (!shown_column[c] || (is_parameter && !s->wish->one) || !*cell) continue;
     out->cell[2 * out->n_row] = s->rows.col[c];
     out->cell[2 * out->n_row++ + 1] = cell;
   }
@@ -382,14 +392,16 @@ int plot_of_run(const plot_wish *w, const plot_place *place, coh_error *err) {
   const char *files;
   char figures[COH_PATH], page[COH_PATH];
   coh_figures *f = NULL;
-  COH_TRY(shown_open(&s, place, err));
+  COH_TRY(shown_open(&s, w, place, err));
   COH_TRY(plot_folders(w, place->folder, figures, page, &files, err));
   const coh_figures_spec spec = {.folder = figures,
                                  .formats = w->formats,
                                  .n_kind = w->n_kind,
                                  .kind = w->kind,
                                  .about = s.about.data,
-                                 .sink = &sink};
+                                 .sink = &sink,
+                                 .first = place->first,
+                                 .members = place->members};
   COH_TRY(coh_figures_open(&spec, &f, err));
   COH_TRY(s.cfg.experiment.job == COH_JOB_EXTRACT ? draw_extraction(&s, f, err)
                                                   : draw_training(&s, f, err));

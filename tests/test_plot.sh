@@ -176,12 +176,49 @@ verdict "axes of one's own ... are drawn" drawn own measure-model.activation hea
 verdict "an axis that is none" ends 2 plot results/try measure --x training.rate
 verdict "an axis that is none ... is told what there is" says "training.lr"
 verdict "a scale that is none" ends 2 plot results/try --x training.lr:sqrt
+verdict "one run of a sweep" ends 0 report results/try --run 3
+verdict "one run of a sweep ... is told" has results/try/plots/run-3/report.html \
+  "run 3 of the sweep"
+verdict "one run of a sweep ... its own curves" drawn results/try/plots/run-3 loss accuracy \
+  layers-1
+verdict "one run of a sweep ... and no other's" \
+  sh -c "! grep -q 'of 9 members' '$work/results/try/plots/run-3/report.html'"
+verdict "a run that is not there" ends 2 plot results/try --run 99
+verdict "a number that is none" ends 2 plot results/try --run x
 verdict "of one pack" ends 0 report "$(cd "$work" && ls -d results/try/1-2/packs/* | head -1)"
 rm -r "$work/results/try/1-2/packs"
 verdict "report = true behind a merge" ends 3 merge results/try
 (cd "$work" && "$cohort" run s.ini experiment.name=whole experiment.report=true \
   experiment.quiet=true sweep.training.lr=1e-2) >"$work/out" 2>&1
 verdict "report = true of a whole sweep" page results/whole/report.html
+
+cat >"$work/c.ini" <<'I'
+[experiment]
+job = compress
+name = small
+report = true
+[dataset]
+name = teacher_student
+[model]
+name = dense_2_6_5_1
+activation = tanh
+[compress]
+min_epochs = 20
+max_epochs = 20
+finetuning_min_epochs = 5
+finetuning_max_epochs = 5
+[sweep]
+compress.procedure = rl1, pmmp
+compress.alpha = 0, 1e-2, 1
+experiment.seed = 0..1
+I
+verdict "a compression" ends 0 run c.ini experiment.quiet=true
+verdict "a compression ... over its strength" drawn results/small/plots \
+  measure-compress.alpha measure-compress.alpha-l0_norm heatmap pareto parallel
+verdict "a compression ... and its page" page results/small/report.html
+verdict "a compression ... one of its runs" ends 0 plot results/small --run 11
+verdict "a compression ... its weights" drawn results/small/plots/run-11 l0 layers-1 \
+  layers-2 layers-3
 
 # ---- a browser -------------------------------------------------------------------------------------
 

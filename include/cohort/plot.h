@@ -40,6 +40,7 @@ typedef struct coh_figures_spec {
   const char *const *kind; /* borrowed by the figures */
   const char *about;       /* the configuration in a line: the end of every caption */
   const coh_sink *sink;    /* told of what gnuplot complains of */
+  size_t first, members;   /* of a model and its metrics only these; 0 members: all */
 } coh_figures_spec;
 
 int coh_figures_open(const coh_figures_spec *, coh_figures **out, coh_error *err);
@@ -56,7 +57,7 @@ bool coh_plot_is_kind(const char *name);
 /* ---- figures of a run ----------------------------------------------------------------
  */
 
-/* loss, accuracy, lr: over the steps, mean and range of the members. */
+/* loss, accuracy, lr, l0: over the steps, mean and range of the members. */
 int coh_plot_training(coh_figures *, const char *metrics, const coh_config *,
                       coh_error *err);
 /* losses: of each student over the steps. */
@@ -75,7 +76,9 @@ int coh_plot_clusters(coh_figures *, const char *folder, const coh_config *,
  * neurons.csv in `folder` pairs it with. */
 int coh_plot_recovered(coh_figures *, const char *folder, const char *teacher,
                        size_t member, coh_error *err);
-/* layers: weights of every layer of a model's first member, and their histograms. */
+/* layers: weights of every layer of a model's first member (of those of the set), and
+ * their histograms; weights that are exactly 0 where others of the layer are not were
+ * pruned, and stay blank. */
 int coh_plot_layers(coh_figures *, const char *model, coh_error *err);
 
 /* ---- figures of many runs ------------------------------------------------------------

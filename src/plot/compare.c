@@ -42,7 +42,7 @@ static bool wants_most(const coh_plot_axis *wish, const coh_column *c) {
 
 /* The measure to hold against the main one: of size if there is one, else time. */
 static const coh_column *second_measure(const coh_frame *f, const char *but) {
-  static const char *const first[] = {"l0_norm", "compression_rate", "time_s"};
+  static const char *const first[] = {"compression_rate", "l0_norm", "time_s"};
   for (size_t i = 0; i < 3; i++) {
     const coh_column *c = coh_frame_column(f, first[i]);
     if (c && c->is == COH_COLUMN_MEASURE && c->n_value > 2 && strcmp(c->name, but) != 0)

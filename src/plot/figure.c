@@ -22,6 +22,7 @@ static const struct {
     {"loss", "loss over the steps, mean and range of the members"},
     {"accuracy", "accuracy over the steps, mean and range of the members"},
     {"lr", "learning rate over the steps"},
+    {"l0", "weights that are left over the steps of a compression"},
     {"layers", "weights of each layer and their histogram"},
     {"measure", "a measure against each parameter that varies"},
     {"heatmap", "a measure over two parameters"},
@@ -55,6 +56,8 @@ int coh_figures_open(const coh_figures_spec *spec, coh_figures **out, coh_error 
   f->n_kind = spec->n_kind;
   f->kind = spec->kind;
   f->sink = spec->sink;
+  f->first = spec->members ? spec->first : 0;
+  f->members = spec->members;
   f->have_gnuplot = coh_gnuplot_is_there();
   if (!(f->about = strdup(spec->about ? spec->about : "")))
     COH_TRY(coh_fail(err, COH_ENOMEM, "no memory for figures"));

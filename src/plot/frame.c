@@ -29,17 +29,16 @@ bool coh_measure_wants_most(const char *name) {
 
 /* Better ones come first; anything else after them. */
 static size_t rank_of(const char *name) {
-  static const char *const first[] = {
-      "test_accuracy",  "test_accuracy_mean",  "final_accuracy_test",
-      "final_accuracy", "parameter_rmse",      "loss_recovered",
-      "test_loss",      "test_loss_mean",      "final_loss_test",
-      "train_accuracy", "train_accuracy_mean", "student_loss_median",
-      "train_loss",     "train_loss_mean",     "l0_norm"};
+  static const char *const first[] = {"test_accuracy",          "test_accuracy_mean",
+                                      "final_accuracy_testset", "parameter_rmse",
+                                      "loss_recovered",         "test_loss",
+                                      "test_loss_mean",         "final_loss_testset",
+                                      "train_accuracy",         "train_accuracy_mean",
+                                      "student_loss_median",    "train_loss",
+                                      "train_loss_mean",        "l0_norm"};
   enum { N = sizeof first / sizeof *first };
   for (size_t i = 0; i < N; i++)
     if (strcmp(first[i], name) == 0) return i;
-  if (strncmp(name, "final_accuracy", 14) == 0) return 3;
-  if (strncmp(name, "final_loss", 10) == 0) return 8;
   return strcmp(name, "time_s") == 0 ? N + 1 : N;
 }
 

@@ -25,8 +25,8 @@ static void add_signed_palette(coh_text *out) {
 
 typedef struct network {
   coh_plan plan;
-  size_t N;
-  double *params; /* [N, P] */
+  size_t N, member; /* member: the one that is looked at */
+  double *params;   /* [N, P] */
 } network;
 
 static int network_load(const char *path, network *out, coh_error *err) {
@@ -268,27 +268,33 @@ cleanup:
 /* Weight matrix [out, in] of a layer; every step-th row and column if it is too large. */
 static void add_matrix(const network *w, const coh_layer *l, size_t down, size_t across,
                        size_t *zeros, coh_text *csv) {
-  const double *p = w->params + l->w;
+  const double *p = w->params + w->member * w->plan.P + l->w;
+  size_t all = l->in * l->out;
   *zeros = 0;
-  for (size_t i = 0; i < l->in * l->out; i++) *zeros += p[i] == 0;
+  for (size_t i = 0; i < all; i++) *zeros += p[i] == 0;
   for (size_t o = 0; o < l->out; o += down)
-    for (size_t i = 0; i < l->in; i += across)
-      coh_text_add(csv, "%zu,%zu,%.4g\n", i, o, p[i * l->out + o]);
+    for (size_t i = 0; i < l->in; i += across) {
+      double v = p[i * l->out + o];
+      if (v == 0 && *zeros < all)
+        coh_text_add(csv, "%zu,%zu,NaN\n", i, o);
+      else
+        coh_text_add(csv, "%zu,%zu,%.4g\n", i, o, v);
+    }
 }
 
 static double largest(const network *w, const coh_layer *l) {
   double most = 0;
-  for (size_t i = 0; i < l->in * l->out; i++)
-    most = fmax(most, fabs(w->params[l->w + i]));
+  const double *p = w->params + w->member * w->plan.P + l->w;
+  for (size_t i = 0; i < l->in * l->out; i++) most = fmax(most, fabs(p[i]));
   return isfinite(most) && most > 0 ? most : 1;
 }
 
 static void add_histogram(const network *w, const coh_layer *l, double most,
-                          coh_text *csv) {
+                          bool skip_zeros, coh_text *csv) {
   size_t count[BINS] = {0};
   for (size_t i = 0; i < l->in * l->out; i++) {
-    double v = w->params[l->w + i];
-    if (!isfinite(v)) continue;
+    double v = w->params[w->member * w->plan.P + l->w + i];
+    if (!isfinite(v) || (v == 0 && skip_zeros)) continue;
     size_t b = (size_t)((v + most) / (2 * most) * BINS);
     count[b < BINS ? b : BINS - 1]++;
   }
@@ -312,12 +318,14 @@ static int draw_layer(coh_figures *f, const network *w, size_t layer, coh_error 
   coh_text_add(&s.csv, "input,neuron,weight\n");
   add_matrix(w, l, down, across, &zeros, &s.csv);
   coh_text_add(&s.csv, "\n\n");
-  add_histogram(w, l, most, &s.csv);
+  bool pruned = zeros > 0 && zeros < l->in * l->out;
+  add_histogram(w, l, most, pruned, &s.csv);
   coh_text_add(
       &s.caption,
       "Weights of layer %zu (%zu inputs, %zu neurons) and their histogram; %zu of "
-      "%zu (%.3g %%) are zero.",
-      layer + 1, l->in, l->out, zeros, l->in * l->out, 100 * (double)zeros / all);
+      "%zu (%.3g %%) are zero%s.",
+      layer + 1, l->in, l->out, zeros, l->in * l->out, 100 * (double)zeros / all,
+      pruned ? ", left blank in the image, and out of the histogram" : "");
   add_signed_palette(&s.script);
   coh_text_add(&s.script,
                "set multiplot\nset origin 0,0.42\nset size 1,0.58\nunset grid\n"
@@ -351,6 +359,7 @@ int coh_plot_layers(coh_figures *f, const char *model, coh_error *err) {
   network w = {0};
   if (!coh_figures_wants(f, "layers")) return COH_OK;
   COH_TRY(network_load(model, &w, err));
+  w.member = f->first < w.N ? f->first : 0;
   for (size_t l = 0; l < w.plan.L; l++) COH_TRY(draw_layer(f, &w, l, err));
 cleanup:
   free(w.params);

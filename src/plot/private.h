@@ -20,6 +20,7 @@ struct coh_figures {
   const char *const *kind; /* borrowed */
   char *about;
   const coh_sink *sink;
+  size_t first, members; /* of coh_figures_spec */
   bool have_gnuplot;
   size_t n, room;
   coh_figure *item;
@@ -81,7 +82,7 @@ double coh_cell_number(const coh_table *, size_t row, const char *name);
 double coh_text_number(const char *cell);
 /* "1.5" as coh_real_text, added; an empty cell for NAN. */
 void coh_csv_number(coh_text *out, double v);
-/* True if positive numbers span more than a factor of 30. */
+/* True if positive numbers span more than a factor of 20. */
 bool coh_wants_log(size_t n, const double *v);
 /* Quantile q in [0, 1] of sorted numbers, between two of them by proportion. */
 double coh_quantile(size_t n, const double *sorted, double q);

@@ -55,17 +55,26 @@ static void count_bad(series *s) {
     s->bad += s->n > 0 && !isfinite(s->value[(s->n - 1) * s->n_member + k]);
 }
 
+/* The row of one of the members that are looked at; *member counts from the first. */
+static bool is_asked_for(const coh_figures *f, const coh_metrics_row *r, const char *name,
+                         size_t *member) {
+  if (strcmp(r->name, name) != 0 || r->member < f->first) return false;
+  *member = r->member - f->first;
+  return f->members == 0 || *member < f->members;
+}
+
 /* Empty where there is no such name. */
-static int series_of(const coh_metrics *m, const char *name, series *s, coh_error *err) {
+static int series_of(const coh_figures *f, const coh_metrics *m, const char *name,
+                     series *s, coh_error *err) {
   int rc;
-  size_t count = coh_metrics_count(m), unique = 0;
+  size_t count = coh_metrics_count(m), unique = 0, member;
   *s = (series){0};
   COH_TRY(coh_alloc(&s->step, count, sizeof *s->step, err));
   for (size_t i = 0; i < count; i++) {
     coh_metrics_row r = coh_metrics_get(m, i);
-    if (strcmp(r.name, name) != 0) continue;
+    if (!is_asked_for(f, &r, name, &member)) continue;
     s->step[s->n++] = r.step;
-    if (r.member >= s->n_member) s->n_member = r.member + 1;
+    if (member >= s->n_member) s->n_member = member + 1;
   }
   if (s->n) qsort(s->step, s->n, sizeof *s->step, compare);
   for (size_t i = 0; i < s->n; i++)
@@ -79,8 +88,8 @@ static int series_of(const coh_metrics *m, const char *name, series *s, coh_erro
   for (size_t i = 0; i < count && s->n; i++) {
     coh_metrics_row r = coh_metrics_get(m, i);
     size_t at = place(s, r.step);
-    if (strcmp(r.name, name) == 0 && s->step[at] == r.step)
-      s->value[at * s->n_member + r.member] = r.value;
+    if (is_asked_for(f, &r, name, &member) && s->step[at] == r.step)
+      s->value[at * s->n_member + member] = r.value;
   }
   count_bad(s);
 cleanup:
@@ -237,6 +246,7 @@ static int sketch(coh_figures *f, const wish *w, series s[2], coh_error *err) {
   for (size_t c = 0; c < 2; c++)
     if (s[c].n) end = fmax(end, (double)s[c].step[s[c].n - 1]);
   coh_gnuplot_tics(&k.script, "x", 0, end, true);
+  coh_text_add(&k.script, "set xrange [0:%.10g]\n", end > 0 ? end : 1);
   if (w->log) log_axis(&k.script, s);
   for (size_t c = 0; c < 2 && rc == COH_OK; c++) {
     if (s[c].n == 0) continue;
@@ -270,7 +280,7 @@ static int draw(coh_figures *f, const coh_metrics *m, const wish *w, coh_error *
   series s[2] = {{0}, {0}};
   if (!coh_figures_wants(f, w->kind)) return COH_OK;
   for (size_t c = 0; c < 2 && w->name[c]; c++)
-    COH_TRY(series_of(m, w->name[c], s + c, err));
+    COH_TRY(series_of(f, m, w->name[c], s + c, err));
   if (has_finite(s) || has_finite(s + 1))
     rc = sketch(f, w, s, err);
   else if (s[0].n || s[1].n)
@@ -319,9 +329,23 @@ int coh_plot_training(coh_figures *f, const char *path, const coh_config *cfg,
                    .name = {"lr"},
                    .label = {"", ""},
                    .log = true};
+  const wish validation = {.kind = "accuracy",
+                           .title = "Accuracy over the steps",
+                           .what = "Accuracy over the validation set",
+                           .unit = "accuracy (fraction right)",
+                           .name = {"val_accuracy"},
+                           .label = {"validation set", ""}};
+  const wish l0 = {.kind = "l0",
+                   .title = "Weights that are left over the steps",
+                   .what = "Number of parameters that are not zero",
+                   .unit = "parameters that are left",
+                   .name = {"l0_mask"},
+                   .label = {"", ""}};
+  bool compresses = cfg->experiment.job == COH_JOB_COMPRESS;
   COH_TRY(coh_metrics_open(path, &m, err));
   COH_TRY(draw(f, m, &loss, err));
-  COH_TRY(draw(f, m, &accuracy, err));
+  COH_TRY(draw(f, m, compresses ? &validation : &accuracy, err));
+  COH_TRY(draw(f, m, &l0, err));
   COH_TRY(draw(f, m, &lr, err));
 cleanup:
   coh_metrics_close(m);

@@ -15,6 +15,8 @@ enum { MOST_AXES = 6, MOST_FIXED = 64, MOST_CURVES = 6, MOST_TICS = 16 };
 
 static const char *unit_of(const char *name) {
   if (strcmp(name, "time_s") == 0) return " [s]";
+  if (strcmp(name, "l0_norm") == 0) return " (parameters left)";
+  if (strcmp(name, "compression_rate") == 0) return " (parameters / those left)";
   if (strstr(name, "accuracy")) return " (fraction right)";
   if (strstr(name, "w_m") || strstr(name, "a_m")) return " (cosine distance)";
   return "";
@@ -65,6 +67,10 @@ void coh_axis_numbers(const char *axis, const coh_column *c, bool log, size_t n,
   double least, most;
   range_of(c, n, &least, &most);
   if (log) coh_gnuplot_log(out, axis, least, most);
+  if (log && *axis == 'x') {
+    double margin = pow(most / least, 0.05);
+    coh_text_add(out, "set xrange [%.4g:%.4g]\n", least / margin, most * margin);
+  }
   if (!c->number || *axis != 'x') return;
   for (size_t k = 0; k < c->n_value; k++) letters += strlen(c->value[k]) + 2;
   if (letters > 40 || c->is == COH_COLUMN_MEASURE) {
@@ -205,12 +211,13 @@ static void describe_against(const against *a, coh_text *out) {
   if (bad) coh_text_add(out, " %zu runs have no finite value and are left out.", bad);
 }
 
-static int draw_against(coh_figures *f, const against *a, coh_error *err) {
+static int draw_against(coh_figures *f, const against *a, const char *part,
+                        coh_error *err) {
   coh_sketch s;
   size_t curve[MOST_CURVES];
   coh_text title = {0};
   coh_text_add(&title, "%s over %s", a->y->name, a->x->name);
-  coh_sketch_begin(&s, "measure", a->x->name, title.data ? title.data : "");
+  coh_sketch_begin(&s, "measure", part, title.data ? title.data : "");
   coh_text_free(&title);
   describe_against(a, &s.caption);
   coh_text_add(&s.csv, "x,mean,least,most,runs,");
@@ -257,9 +264,9 @@ static size_t best_run(const coh_frame *f, const coh_column *y, bool most) {
 static void settle(const coh_plot_sweep *p, const coh_sweep_view *v, against *a) {
   const coh_column *other[MOST_FIXED];
   size_t m = coh_frame_axes(v->frame, other, MOST_FIXED);
-  bool most = p->y.best == COH_BEST_AUTO ? coh_measure_wants_most(a->y->name)
+  bool most = p->y.best == COH_BEST_AUTO ? coh_measure_wants_most(v->y->name)
                                          : p->y.best == COH_BEST_MOST;
-  a->best = best_run(v->frame, a->y, most);
+  a->best = best_run(v->frame, v->y, most);
   for (size_t k = 0; k < m; k++) {
     if (other[k] == a->x) continue;
     if (!a->by && other[k]->n_value <= MOST_CURVES)
@@ -270,6 +277,25 @@ static void settle(const coh_plot_sweep *p, const coh_sweep_view *v, against *a)
   a->log_x = coh_axis_is_log(&p->x, a->x, v->frame->n);
   a->log_y = coh_axis_is_log(&p->y, a->y, v->frame->n);
   a->ranks = !a->x->number || (!a->log_x && is_crowded(a->x) && !p->x.scale);
+}
+
+/* What a compression is looked at for, over its strength: besides the main measure. */
+static int draw_compression(coh_figures *f, const coh_plot_sweep *p,
+                            const coh_sweep_view *v, coh_error *err) {
+  static const char *const measure[] = {"l0_norm", "final_loss_testset"};
+  int rc = COH_OK;
+  const coh_column *alpha = coh_frame_column(v->frame, "compress.alpha");
+  if (!alpha || alpha->is != COH_COLUMN_PARAMETER) return COH_OK;
+  for (size_t i = 0; i < 2 && rc == COH_OK; i++) {
+    char part[64];
+    against a = {
+        .frame = v->frame, .x = alpha, .y = coh_frame_column(v->frame, measure[i])};
+    if (!a.y || a.y->is != COH_COLUMN_MEASURE || a.y == v->y) continue;
+    settle(p, v, &a);
+    rc = coh_format(part, sizeof part, err, "compress.alpha-%s", measure[i]);
+    if (rc == COH_OK) rc = draw_against(f, &a, part, err);
+  }
+  return rc;
 }
 
 static int draw_measures(coh_figures *f, const coh_plot_sweep *p, const coh_sweep_view *v,
@@ -284,8 +310,9 @@ static int draw_measures(coh_figures *f, const coh_plot_sweep *p, const coh_swee
   for (size_t i = 0; i < n && rc == COH_OK; i++) {
     against a = {.frame = v->frame, .x = axis[i], .y = v->y};
     settle(p, v, &a);
-    rc = draw_against(f, &a, err);
+    rc = draw_against(f, &a, a.x->name, err);
   }
+  if (rc == COH_OK && !p->x.name && !p->y.name) rc = draw_compression(f, p, v, err);
   return rc;
 }
 
@@ -322,7 +349,9 @@ static int draw_heatmap(coh_figures *f, const coh_sweep_view *v, const coh_colum
   coh_gnuplot_palette(&s.script);
   coh_axis_label("x", x, "", &s.script);
   coh_axis_label("y", y, "", &s.script);
-  coh_axis_label("cb", z, "mean ", &s.script);
+  coh_text_add(&s.script, "set cblabel ");
+  coh_gnuplot_quote(&s.script, z->name);
+  coh_text_add(&s.script, "\n");
   coh_axis_values("x", x, &s.script);
   coh_axis_values("y", y, &s.script);
   bool log = coh_axis_is_log(wish, z, v->frame->n);

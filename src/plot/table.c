@@ -32,7 +32,7 @@ bool coh_wants_log(size_t n, const double *v) {
     least = fmin(least, v[i]);
     most = fmax(most, v[i]);
   }
-  return most > 30 * least;
+  return most > 20 * least;
 }
 
 double coh_quantile(size_t n, const double *sorted, double q) {
