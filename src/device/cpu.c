@@ -9,6 +9,7 @@
  * 20 times as long over them, and moments of parameters without a gradient decay into
  * that range and stay there.
  */
+#include "device/check.h"
 #include "device/kernels.h"
 
 #include <stdio.h>
@@ -115,13 +116,11 @@ static int cpu_advance(coh_device *dev, size_t row_bytes, const void *table,
 static int cpu_compact(coh_device *dev, size_t count, const uint32_t *keep,
                        size_t row_bytes, void *rows, coh_error *err) {
   (void)dev;
-  for (size_t i = 0; i < count; i++) {
-    if (keep[i] < i || (i > 0 && keep[i] <= keep[i - 1]))
-      return coh_fail(err, COH_EBUG, "compact: rows to keep are not in rising order");
+  int rc = coh_compact_check(count, keep, err);
+  for (size_t i = 0; i < count && !rc; i++)
     if (keep[i] > i)
       memcpy((char *)rows + i * row_bytes, (char *)rows + keep[i] * row_bytes, row_bytes);
-  }
-  return COH_OK;
+  return rc;
 }
 
 /* Flushes such numbers to zero until arithmetic_end, which gets what this returned. */
@@ -146,13 +145,8 @@ static void arithmetic_end(unsigned mode) {
 /* ---- kernels --------------------------------------------------------------------- */
 
 static int cpu_gemm(coh_device *dev, const coh_gemm *g, coh_error *err) {
-  size_t a_row = g->trans_a ? g->M : g->K, b_row = g->trans_b ? g->K : g->Q;
-  if (g->beta != 0 && g->beta != 1)
-    return coh_fail(err, COH_EBUG, "gemm: beta is %g, not 0 or 1", g->beta);
-  if (g->lda < a_row || g->ldb < b_row || g->ldc < g->Q)
-    return coh_fail(err, COH_EBUG,
-                    "gemm: a leading dimension is below its row: %zu %zu %zu", g->lda,
-                    g->ldb, g->ldc);
+  int rc = coh_gemm_check(g, err);
+  if (rc) return rc;
   cpu *c = cpu_of(dev);
   unsigned mode = arithmetic_begin();
   c->kernels->gemm(g, c->scratch.memory);
@@ -248,10 +242,8 @@ static int cpu_loss(coh_device *dev, const coh_loss_args *a, coh_error *err) {
 }
 
 static int cpu_step(coh_device *dev, const coh_step_args *a, coh_error *err) {
-  if (!a->pace || !a->lr || !a->wd)
-    return coh_fail(err, COH_EBUG, "step: no pace, no learning rates or no decay");
-  if (a->kind == COH_ADAM ? !a->m || !a->v : (a->mu != 0) != (a->m != NULL))
-    return coh_fail(err, COH_EBUG, "step: moment buffers do not fit the optimiser");
+  int rc = coh_step_check(a, err);
+  if (rc) return rc;
   unsigned mode = arithmetic_begin();
   cpu_of(dev)->kernels->step(a);
   arithmetic_end(mode);
@@ -260,9 +252,8 @@ static int cpu_step(coh_device *dev, const coh_step_args *a, coh_error *err) {
 
 static int cpu_small(coh_device *dev, const coh_small *s, coh_error *err) {
   cpu *c = cpu_of(dev);
-  if (s->L == 0 || s->L > COH_SMALL_LAYERS)
-    return coh_fail(err, COH_EBUG, "small: %zu layers", s->L);
-  int rc;
+  int rc = coh_small_check(s, err);
+  if (rc) return rc;
   size_t size = coh_dtype_size(dev->dtype), O = s->layer[s->L - 1].out;
   COH_TRY(prepare_loss(dev, s->N, s->B, O, s->y, s->labels, s->stride_t, err));
   COH_TRY(area_reserve(&c->small, c->kernels->small_room(s) * size, err));
@@ -274,17 +265,8 @@ cleanup:
 }
 
 static int cpu_sparse(coh_device *dev, const coh_sparse_args *a, coh_error *err) {
-  bool moments = a->w && a->g && a->m && a->v && a->mask;
-  for (size_t n = 0; n < a->N; n++) {
-    coh_penalty p = a->member[n].penalty;
-    bool coupled = p == COH_PENALTY_GATES || p == COH_PENALTY_MEANS;
-    bool fits = moments && a->member[n].t > 0;
-    for (int i = 0; coupled && i < COH_SPARSE_COMPANIONS; i++)
-      fits = fits && a->c[i] && a->cm[i] && a->cv[i];
-    for (int i = 0; p == COH_PENALTY_MEANS && i < COH_SPARSE_MEANS; i++)
-      fits = fits && a->mean[i];
-    if (!fits) return coh_fail(err, COH_EBUG, "sparse: arrays do not fit the penalty");
-  }
+  int rc = coh_sparse_check(a, err);
+  if (rc) return rc;
   unsigned mode = arithmetic_begin();
   cpu_of(dev)->kernels->sparse(a);
   arithmetic_end(mode);

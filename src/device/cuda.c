@@ -8,6 +8,7 @@
 #include "cohort/device.h"
 
 #ifdef COH_CUDA
+#include "device/check.h"
 #include "device/cuda.h"
 
 #include <limits.h>
@@ -185,9 +186,7 @@ static int cuda_compact(coh_device *dev, size_t count, const uint32_t *keep,
                         size_t row_bytes, void *rows, coh_error *err) {
   int rc = COH_OK;
   size_t to = 0, most = (SCRATCH - ALIGN) / (row_bytes + sizeof *keep);
-  for (size_t i = 0; i < count; i++)
-    if (keep[i] < i || (i > 0 && keep[i] <= keep[i - 1]))
-      return coh_fail(err, COH_EBUG, "compact: rows to keep are not in rising order");
+  COH_TRY(coh_compact_check(count, keep, err));
   while (to < count && keep[to] == to) to++;
   for (size_t some; to < count; to += some) {
     some = most == 0 ? 1 : count - to < most ? count - to : most;
@@ -203,20 +202,13 @@ cleanup:
 /* ---- products -------------------------------------------------------------------- */
 
 static int check_gemm(const coh_gemm *g, coh_error *err) {
-  size_t a_row = g->trans_a ? g->M : g->K, b_row = g->trans_b ? g->K : g->Q;
   const size_t size[] = {g->N, g->M, g->Q, g->K, g->lda, g->ldb, g->ldc};
-  if (g->beta != 0 && g->beta != 1)
-    return coh_fail(err, COH_EBUG, "gemm: beta is %g, not 0 or 1", g->beta);
-  if (g->lda < a_row || g->ldb < b_row || g->ldc < g->Q)
-    return coh_fail(err, COH_EBUG,
-                    "gemm: a leading dimension is below its row: %zu %zu %zu", g->lda,
-                    g->ldb, g->ldc);
   for (size_t i = 0; i < sizeof size / sizeof *size; i++)
     if (size[i] > INT_MAX)
       return coh_fail(err, COH_EUSAGE,
                       "a product with a side of %zu: cuBLAS counts to %d", size[i],
                       INT_MAX);
-  return COH_OK;
+  return coh_gemm_check(g, err);
 }
 
 /* Row-major C = A B is column-major C^T = B^T A^T. */
@@ -281,16 +273,22 @@ static int cuda_loss(coh_device *dev, const coh_loss_args *a, coh_error *err) {
 }
 
 static int cuda_step(coh_device *dev, const coh_step_args *a, coh_error *err) {
-  if (a->kind == COH_ADAM ? !a->m || !a->v : (a->mu != 0) != (a->m != NULL))
-    return coh_fail(err, COH_EBUG, "step: moment buffers do not fit the optimiser");
-  if (a->N * a->P == 0) return COH_OK;
+  int rc = coh_step_check(a, err);
+  if (rc || a->N * a->P == 0) return rc;
   return coh_cuda_check(coh_cuda_step(&cuda_of(dev)->queue, a), "step", err);
 }
 
+static int cuda_sparse(coh_device *dev, const coh_sparse_args *a, coh_error *err) {
+  cuda *c = cuda_of(dev);
+  int rc = coh_sparse_check(a, err);
+  if (rc || a->N * a->P == 0) return rc;
+  return coh_cuda_check(coh_cuda_sparse(&c->queue, a, c->scratch, SCRATCH), "sparse",
+                        err);
+}
+
 static int cuda_small(coh_device *dev, const coh_small *s, coh_error *err) {
-  if (s->L == 0 || s->L > COH_SMALL_LAYERS)
-    return coh_fail(err, COH_EBUG, "small: %zu layers", s->L);
-  return coh_cuda_check(coh_cuda_small(&cuda_of(dev)->queue, s), "small", err);
+  int rc = coh_small_check(s, err);
+  return rc ? rc : coh_cuda_check(coh_cuda_small(&cuda_of(dev)->queue, s), "small", err);
 }
 
 /* ---- recordings ------------------------------------------------------------------ */
@@ -371,7 +369,8 @@ static const coh_device_ops cuda_ops = {.name = "cuda",
                                         .outer = cuda_outer,
                                         .loss = cuda_loss,
                                         .step = cuda_step,
-                                        .small = cuda_small};
+                                        .small = cuda_small,
+                                        .sparse = cuda_sparse};
 
 static cublasComputeType_t compute_of(coh_dtype dtype, coh_math math) {
   if (dtype == COH_F64) return CUBLAS_COMPUTE_64F;

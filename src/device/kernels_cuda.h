@@ -38,6 +38,9 @@ cudaError_t coh_cuda_outer(const coh_cuda_queue *, size_t B, size_t I, size_t O,
 cudaError_t coh_cuda_loss(const coh_cuda_queue *, const coh_loss_args *);
 cudaError_t coh_cuda_step(const coh_cuda_queue *, const coh_step_args *);
 cudaError_t coh_cuda_small(const coh_cuda_queue *, const coh_small *);
+/* scratch: device memory for what the host tells of the ranges. */
+cudaError_t coh_cuda_sparse(const coh_cuda_queue *, const coh_sparse_args *,
+                            void *scratch, size_t bytes);
 /* Most that the widths of a small network's layers, in + out of each, may add up to. */
 size_t coh_cuda_small_width(coh_dtype);
 
