@@ -55,6 +55,7 @@ program() { # NAME ORDER: its lines in $work/NAME.ORDER
   program training forward
   program training reverse
   for order in forward reverse shuffle; do program kernels $order; done
+  program sparse shuffle
 ) &
 programs=$!
 
@@ -214,7 +215,7 @@ verdict "... which memory enough goes on with" goes_on none 1 1 one gpu \
 # ---- verdicts of the programs -------------------------------------------------------------------
 
 wait $programs
-for log in "$work"/{training,kernels}.*; do
+for log in "$work"/{training,kernels,sparse}.*; do
   order=${log##*.}
   sed -n "s/^\(ok\|not ok\) /\1 GPU, $order: /p" "$log"
   if grep -q '^not ok' "$log"; then

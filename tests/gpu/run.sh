@@ -20,12 +20,12 @@ count() { # TITLE COMMAND...
   [ "$bad" -eq 0 ] || cat "$log"
 }
 
-for program in kernels training; do
+for program in kernels sparse training; do
   count "$program" timeout 900 "$build/tests/gpu/test_$program"
 done
 if [ "${SANITIZE:-1}" = 1 ] && command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck; do
-    for program in kernels training; do
+    for program in kernels sparse training; do
       count "$program under $tool" timeout 1800 compute-sanitizer --tool $tool \
         --error-exitcode 9 "$build/tests/gpu/test_$program"
     done
