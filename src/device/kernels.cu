@@ -725,7 +725,10 @@ static __global__ void __launch_bounds__(SMALL_THREADS)
       small_load<R>(s, x + b * I, rows, shared + p.in[0]);
       small_forward<R>(s, p, params, shared);
       loss += small_loss<R>(s, p, n, b, rows, shared);
-      small_backward<R>(s, p, b > 0, params, grads, shared);
+      if (s.grads)
+        small_backward<R>(s, p, b > 0, params, grads, shared);
+      else
+        __syncthreads();
     }
     if (threadIdx.x == 0) s.loss[n] += loss;
   }

@@ -376,8 +376,8 @@ static size_t small_layers(coh_small *s, const size_t *size, size_t L, coh_act a
   return s->P = P;
 }
 
-static void small_case(const pair *p, const size_t *size, size_t L, size_t N, size_t B,
-                       bool classes, bool own, coh_act act) {
+static void small_case_of(const pair *p, const size_t *size, size_t L, size_t N, size_t B,
+                          bool classes, bool own, coh_act act, bool gradient) {
   coh_small base = {.N = N, .B = B, .scale = 0.5};
   size_t P = small_layers(&base, size, L, act), sets = own ? N : 1, O = size[L];
   twin params = twin_make(p, N * P, 0.5, 1), grads = twin_make(p, N * P, (double)NAN, 0);
@@ -390,7 +390,8 @@ static void small_case(const pair *p, const size_t *size, size_t L, size_t N, si
   BOTH(p, dev, gpu, {
     coh_small s = base;
     s.x = AT(x, gpu), s.stride_x = own ? B * size[0] : 0;
-    s.params = AT(params, gpu), s.grads = AT(grads, gpu), s.loss = AT(loss, gpu);
+    s.params = AT(params, gpu), s.loss = AT(loss, gpu);
+    if (gradient) s.grads = AT(grads, gpu);
     s.stride_t = own ? classes ? B : B * O : 0;
     if (classes)
       s.labels = labels[gpu];
@@ -407,6 +408,12 @@ static void small_case(const pair *p, const size_t *size, size_t L, size_t N, si
   twin_free(&grads);
   twin_free(&x);
   twin_free(&y);
+}
+
+static void small_case(const pair *p, const size_t *size, size_t L, size_t N, size_t B,
+                       bool classes, bool own, coh_act act) {
+  small_case_of(p, size, L, N, B, classes, own, act, true);
+  small_case_of(p, size, L, N, B, classes, own, act, false);
 }
 
 static void small_networks(void) {
