@@ -399,7 +399,7 @@ enum { BLOCKS_EACH = 32 };
 
 int coh_device_open_cuda(const coh_device_wish *wish, coh_dtype dtype, coh_device **out,
                          coh_error *err) {
-  int rc;
+  int rc, shared = 0;
   const char *reason;
   coh_device *dev = NULL;
   struct cudaDeviceProp p;
@@ -418,7 +418,6 @@ int coh_device_open_cuda(const coh_device_wish *wish, coh_dtype dtype, coh_devic
   COH_TRY(coh_alloc(&dev->impl, 1, sizeof(cuda), err));
   cuda *c = cuda_of(dev);
   dev->dtype = dtype;
-  dev->small_width = coh_cuda_small_width(dtype);
   c->number = wish->number;
   c->compute = compute_of(dtype, wish->math);
   COH_CUDA_TRY(cudaSetDevice(c->number));
@@ -430,7 +429,11 @@ int coh_device_open_cuda(const coh_device_wish *wish, coh_dtype dtype, coh_devic
   c->queue.dtype = dtype;
   c->queue.blocks = (size_t)p.multiProcessorCount * BLOCKS_EACH;
   COH_TRY(take_memory(dev, SCRATCH, (void **)&c->scratch, err));
-  COH_CUDA_TRY(coh_cuda_prepare());
+  COH_CUDA_TRY(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                      c->number));
+  c->queue.shared = (size_t)shared;
+  dev->small_width = coh_cuda_small_width(&c->queue);
+  COH_CUDA_TRY(coh_cuda_prepare(&c->queue));
   COH_TRY(open_blas(c, err));
   *out = dev;
   return COH_OK;

@@ -218,13 +218,18 @@ static __global__ void order_far(const uint64_t *seed, uint64_t epoch, size_t n,
   permute<uint32_t>(seed[blockIdx.x], epoch, n, order + blockIdx.x * n);
 }
 
-enum { NEAR = 1 << 16, NEAR_BYTES = NEAR * 2 }; /* numbers of 16 bits */
+/* Most numbers of 16 bits that a block's shared memory holds. */
+static size_t near_most(const coh_cuda_queue *q) {
+  const size_t other = DRAWS * sizeof(uint32_t) + 1024, most = 1 << 16;
+  size_t fit = q->shared > other ? (q->shared - other) / sizeof(uint16_t) : 0;
+  return fit < most ? fit : most;
+}
 
 extern "C" cudaError_t coh_cuda_order(const coh_cuda_queue *q, size_t S,
                                       const uint64_t *seed, uint64_t epoch, size_t n,
                                       uint32_t *order) {
   if (S == 0 || n == 0) return cudaSuccess;
-  if (n <= NEAR)
+  if (n <= near_most(q))
     COH_LAUNCH(order_near, (unsigned)S, THREADS, n * sizeof(uint16_t), q->stream, seed,
                epoch, n, order);
   else
@@ -742,15 +747,21 @@ extern "C" cudaError_t coh_cuda_small(const coh_cuda_queue *q, const coh_small *
           *s, p);
 }
 
-extern "C" size_t coh_cuda_small_width(coh_dtype dtype) {
-  return COH_CUDA_SHARED / (LD * coh_dtype_size(dtype)) - COH_SMALL_WIDTH;
+/* Bytes that a small network's block may take. */
+static size_t small_shared(const coh_cuda_queue *q) {
+  const size_t most = COH_CUDA_SHARED;
+  return q->shared < most + 1024 ? q->shared - 1024 : most;
 }
 
-extern "C" cudaError_t coh_cuda_prepare(void) {
+extern "C" size_t coh_cuda_small_width(const coh_cuda_queue *q) {
+  return small_shared(q) / (LD * coh_dtype_size(q->dtype)) - COH_SMALL_WIDTH;
+}
+
+extern "C" cudaError_t coh_cuda_prepare(const coh_cuda_queue *q) {
   const cudaFuncAttribute most = cudaFuncAttributeMaxDynamicSharedMemorySize;
-  cudaError_t rc =
-      cudaFuncSetAttribute((const void *)small<float>, most, COH_CUDA_SHARED);
-  if (!rc) rc = cudaFuncSetAttribute((const void *)small<double>, most, COH_CUDA_SHARED);
-  if (!rc) rc = cudaFuncSetAttribute((const void *)order_near, most, NEAR_BYTES);
+  const int bytes = (int)small_shared(q), near = (int)(near_most(q) * sizeof(uint16_t));
+  cudaError_t rc = cudaFuncSetAttribute((const void *)small<float>, most, bytes);
+  if (!rc) rc = cudaFuncSetAttribute((const void *)small<double>, most, bytes);
+  if (!rc) rc = cudaFuncSetAttribute((const void *)order_near, most, near);
   return rc;
 }

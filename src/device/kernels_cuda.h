@@ -13,12 +13,14 @@ typedef struct coh_cuda_queue {
   cudaStream_t stream;
   coh_dtype dtype;
   size_t blocks; /* that fill the GPU: no launch over elements has more */
+  size_t shared; /* bytes of shared memory that a block may ask for */
 } coh_cuda_queue;
 
-enum { COH_CUDA_SHARED = 96 << 10 }; /* bytes that a small network's block may take */
+/* Most bytes that a small network's block takes, so that two fit a multiprocessor. */
+enum { COH_CUDA_SHARED = 96 << 10 };
 
 /* Lets kernels have as much shared memory as they may ask for. Once a device. */
-cudaError_t coh_cuda_prepare(void);
+cudaError_t coh_cuda_prepare(const coh_cuda_queue *);
 
 cudaError_t coh_cuda_gather(const coh_cuda_queue *, const coh_gather_args *);
 cudaError_t coh_cuda_advance(const coh_cuda_queue *, size_t row_bytes, const void *table,
@@ -42,6 +44,6 @@ cudaError_t coh_cuda_small(const coh_cuda_queue *, const coh_small *);
 cudaError_t coh_cuda_sparse(const coh_cuda_queue *, const coh_sparse_args *,
                             void *scratch, size_t bytes);
 /* Most that the widths of a small network's layers, in + out of each, may add up to. */
-size_t coh_cuda_small_width(coh_dtype);
+size_t coh_cuda_small_width(const coh_cuda_queue *);
 
 #endif
