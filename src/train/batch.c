@@ -30,7 +30,7 @@ int coh_batch_create(coh_trainer *t, coh_error *err) {
   coh_batch *b = &t->batch;
   size_t size = coh_dtype_size(dev->dtype), n = t->train.host->n;
   coh_batch_destroy(t);
-  b->epoch = UINT64_MAX;
+  b->epoch = b->drawn = UINT64_MAX;
   b->copies = dev->cache_bytes == 0 && t->streams > 1 ? t->count : 1;
   size_t rows = b->copies * t->rows;
   COH_TRY(coh_alloc(&b->seed, t->streams, sizeof *b->seed, err));
@@ -64,12 +64,34 @@ cleanup:
   return rc;
 }
 
+/* A single list takes a GPU, where one thread swaps, as long as the host; and the host
+ * can draw it while the GPU makes the steps that it was given. Many are drawn there at
+ * once. */
+static bool draws_ahead(const coh_trainer *t) {
+  return t->dev->ops->order && t->streams == 1 && !t->method;
+}
+
+void coh_batch_draw_ahead(coh_trainer *t, uint64_t epoch) {
+  coh_batch *b = &t->batch;
+  if (!draws_ahead(t) || b->drawn == epoch) return;
+  coh_order_epoch(b->seed[0], epoch, t->train.host->n, t->perm);
+  b->drawn = epoch;
+}
+
+static int upload_drawn(coh_trainer *t, uint64_t epoch, coh_error *err) {
+  coh_batch_draw_ahead(t, epoch);
+  return t->dev->ops->upload(t->dev, t->batch.order, t->perm,
+                             t->train.host->n * sizeof *t->perm, err);
+}
+
 int coh_batch_order(coh_trainer *t, uint64_t epoch, coh_error *err) {
   int rc;
   const coh_device_ops *ops = t->dev->ops;
   if (t->batch.epoch == epoch) return COH_OK;
   if (t->method && t->batch.epoch != UINT64_MAX) return COH_OK; /* its own order */
-  if (ops->order && !t->method)
+  if (draws_ahead(t))
+    COH_TRY(upload_drawn(t, epoch, err));
+  else if (ops->order && !t->method)
     COH_TRY(ops->order(t->dev, t->streams, t->batch.seed, epoch, t->train.host->n,
                        t->batch.order, err));
   else

@@ -138,6 +138,9 @@ int coh_trainer_step(coh_trainer *t, coh_error *err) {
       COH_TRY(coh_records_step(t, &part, step_on_device, err));
     COH_TRY(coh_reducer_keep_up(t->reducer, err));
     t->stretch.step++;
+    uint64_t next = t->step + 1; /* draws while the device works */
+    if (next % t->epoch_length == 0 && next < t->spec.end)
+      coh_batch_draw_ahead(t, next / t->epoch_length);
   }
   t->samples += (double)coh_members_active(t) * (double)part.total;
   t->step++;

@@ -25,6 +25,7 @@ typedef struct coh_device_data {
 typedef struct coh_batch {
   uint32_t *order; /* device [streams, n]: an epoch's permutations */
   uint64_t epoch;  /* that epoch; UINT64_MAX: none yet */
+  uint64_t drawn;  /* epoch whose only permutation coh_trainer.perm holds; or none */
   uint64_t *seed;  /* [streams] */
   size_t copies;   /* 1, or the members of the block */
   void *x, *y;     /* device [copies, B, d_in], [copies, B, n_out] */
@@ -136,6 +137,8 @@ int coh_batch_create(coh_trainer *, coh_error *);
 void coh_batch_destroy(coh_trainer *);
 /* The orders of an epoch onto the device, unless they are there. */
 int coh_batch_order(coh_trainer *, uint64_t epoch, coh_error *);
+/* Draws the order of a later epoch on the host, where that is how it is drawn. */
+void coh_batch_draw_ahead(coh_trainer *, uint64_t epoch);
 /* Rows of the present step of one stream, or of all members present into their copies. */
 int coh_batch_gather(coh_trainer *, uint32_t stream, size_t rows, coh_error *);
 int coh_batch_gather_all(coh_trainer *, size_t rows, coh_error *);
