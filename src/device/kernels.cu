@@ -433,26 +433,45 @@ template <class R> static __global__ void mse(coh_loss_args a) {
 }
 
 /* Row loss -log softmax(row)[label] and its gradient, elements `ld` apart; *right:
- * whether the first maximum is the label. A label that is none gives NaN. */
-template <class R>
+ * whether the first maximum is the label. A label that is none gives NaN. MOST >= O: the
+ * row stays in registers, so that its loads wait for memory together; 0: any O. */
+template <class R, int MOST = 0>
 static __device__ double softmax_row(size_t O, size_t ld, const R *row, int32_t label,
                                      R scale, R *dout, bool *right) {
-  *right = false;
+  R kept[MOST ? MOST : 1];
+  const int rounds = MOST ? MOST : (int)O, n = (int)O;
   const bool none = label < 0 || (size_t)label >= O;
+  COH_UNROLL
+  for (int j = 0; j < MOST; j++) kept[MOST ? j : 0] = j < n ? row[j * ld] : (R)0;
   R max = row[0];
-  for (size_t j = 1; j < O; j++) max = row[j * ld] > max ? row[j * ld] : max;
-  size_t first = O;
+  COH_UNROLL
+  for (int j = 1; j < rounds; j++) {
+    if (j >= n) break;
+    R x = MOST ? kept[MOST ? j : 0] : row[j * ld];
+    max = x > max ? x : max;
+  }
+  int first = n;
   double sum = 0;
-  for (size_t j = O; j-- > 0;) first = row[j * ld] == max ? j : first;
-  for (size_t j = 0; j < O; j++) sum += (double)el<R>::exp(row[j * ld] - max);
-  R factor = (R)((double)scale / sum);
-  for (size_t j = 0; j < O && dout; j++)
-    dout[j * ld] = el<R>::madd(factor, el<R>::exp(row[j * ld] - max),
-                               !none && j == (size_t)label ? -scale : (R)0);
-  if (none) return nan("");
-  *right = first == (size_t)label;
-  return log(sum) - (double)(row[(size_t)label * ld] - max);
+  COH_UNROLL
+  for (int j = 0; j < rounds; j++) {
+    if (j >= n) break;
+    R x = MOST ? kept[MOST ? j : 0] : row[j * ld], e = el<R>::exp(x - max);
+    first = first == n && x == max ? j : first;
+    sum += (double)e;
+    if (MOST) kept[MOST ? j : 0] = e;
+  }
+  R factor = (R)((double)scale / sum), at_label = none ? (R)0 : row[(size_t)label * ld];
+  COH_UNROLL
+  for (int j = 0; j < rounds; j++) {
+    if (j >= n || !dout) break;
+    R e = MOST ? kept[MOST ? j : 0] : el<R>::exp(row[j * ld] - max);
+    dout[j * ld] = el<R>::madd(factor, e, !none && j == label ? -scale : (R)0);
+  }
+  *right = !none && first == label;
+  return none ? nan("") : log(sum) - (double)(at_label - max);
 }
+
+enum { FEW_CLASSES = 16 };
 
 /* A block a member, a thread a row. */
 template <class R> static __global__ void cross_entropy(coh_loss_args a) {
@@ -461,8 +480,12 @@ template <class R> static __global__ void cross_entropy(coh_loss_args a) {
     for (size_t b = threadIdx.x; b < a.B; b += blockDim.x) {
       size_t at = (n * a.B + b) * a.O;
       bool right;
-      loss += softmax_row<R>(a.O, 1, (const R *)a.out + at, a.labels[n * a.stride_t + b],
-                             (R)a.scale, a.dout ? (R *)a.dout + at : NULL, &right);
+      const R *out = (const R *)a.out + at;
+      R *dout = a.dout ? (R *)a.dout + at : NULL, scale = (R)a.scale;
+      const int32_t label = a.labels[n * a.stride_t + b];
+      loss += a.O <= FEW_CLASSES
+                  ? softmax_row<R, FEW_CLASSES>(a.O, 1, out, label, scale, dout, &right)
+                  : softmax_row<R>(a.O, 1, out, label, scale, dout, &right);
       correct += right;
     }
     loss = block_sum(loss);
