@@ -218,7 +218,10 @@ static int write_page(many *m, const coh_figures *f, coh_error *err) {
   COH_TRY(coh_alloc(&columns, m->runs.n_col, sizeof *columns, err));
   coh_runs_columns(&m->runs, columns);
   const coh_page_table table = {"Runs", &m->runs, columns};
-  coh_page p = {.title = m->name,
+  char title[COH_PATH];
+  COH_TRY(coh_format(title, sizeof title, err, "%s %s",
+                     m->place->is == PLOT_SWEEP ? "Sweep" : "Runs of", m->name));
+  coh_page p = {.title = title,
                 .summary = m->summary.data,
                 .files = m->files,
                 .n_table = 1,

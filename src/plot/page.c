@@ -124,13 +124,22 @@ static bool is_number(const char *cell) {
   return *cell && !isnan(coh_text_number(cell));
 }
 
+/* A cell as it is shown: numbers of many digits to six of them. */
+static void add_cell(const char *cell, coh_text *out) {
+  bool number = is_number(cell);
+  coh_text_add(out, number ? "<td class=n>" : "<td>");
+  if (number && strlen(cell) > 10 && strspn(cell, "-0123456789") < strlen(cell))
+    coh_text_add(out, "%.6g", coh_text_number(cell));
+  else
+    add_escaped(out, cell);
+}
+
 static void add_row(const coh_page_table *t, size_t row, coh_text *out) {
   coh_text_add(out, "<tr>");
   for (size_t c = 0; c < t->table->n_col; c++) {
     const char *cell = t->table->cell[row * t->table->n_col + c];
     if (t->shown && !t->shown[c]) continue;
-    coh_text_add(out, is_number(cell) ? "<td class=n>" : "<td>");
-    add_escaped(out, cell);
+    add_cell(cell, out);
   }
   coh_text_add(out, "\n");
 }

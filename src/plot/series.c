@@ -305,6 +305,32 @@ static const char *loss_unit(const coh_config *cfg) {
              : "loss";
 }
 
+static const wish accuracy = {.kind = "accuracy",
+                              .title = "Accuracy over the steps",
+                              .what = "Accuracy over training and test set",
+                              .unit = "accuracy (fraction right)",
+                              .name = {"train_accuracy", "test_accuracy"},
+                              .label = {"training set", "test set"}};
+static const wish validation = {.kind = "accuracy",
+                                .title = "Accuracy over the steps",
+                                .what = "Accuracy over the validation set",
+                                .unit = "accuracy (fraction right)",
+                                .name = {"val_accuracy"},
+                                .label = {"validation set", ""}};
+static const wish l0 = {.kind = "l0",
+                        .title = "Weights that are left over the steps",
+                        .what = "Number of parameters that are not zero",
+                        .unit = "parameters that are left",
+                        .name = {"l0_mask"},
+                        .label = {"", ""}};
+static const wish lr = {.kind = "lr",
+                        .title = "Learning rate over the steps",
+                        .what = "Learning rate",
+                        .unit = "learning rate",
+                        .name = {"lr"},
+                        .label = {"", ""},
+                        .log = true};
+
 int coh_plot_training(coh_figures *f, const char *path, const coh_config *cfg,
                       coh_error *err) {
   int rc;
@@ -316,31 +342,6 @@ int coh_plot_training(coh_figures *f, const char *path, const coh_config *cfg,
                      .name = {"train_loss", "test_loss"},
                      .label = {"training set", "test set"},
                      .log = true};
-  const wish accuracy = {.kind = "accuracy",
-                         .title = "Accuracy over the steps",
-                         .what = "Accuracy over training and test set",
-                         .unit = "accuracy (fraction right)",
-                         .name = {"train_accuracy", "test_accuracy"},
-                         .label = {"training set", "test set"}};
-  const wish lr = {.kind = "lr",
-                   .title = "Learning rate over the steps",
-                   .what = "Learning rate",
-                   .unit = "learning rate [1/step]",
-                   .name = {"lr"},
-                   .label = {"", ""},
-                   .log = true};
-  const wish validation = {.kind = "accuracy",
-                           .title = "Accuracy over the steps",
-                           .what = "Accuracy over the validation set",
-                           .unit = "accuracy (fraction right)",
-                           .name = {"val_accuracy"},
-                           .label = {"validation set", ""}};
-  const wish l0 = {.kind = "l0",
-                   .title = "Weights that are left over the steps",
-                   .what = "Number of parameters that are not zero",
-                   .unit = "parameters that are left",
-                   .name = {"l0_mask"},
-                   .label = {"", ""}};
   bool compresses = cfg->experiment.job == COH_JOB_COMPRESS;
   COH_TRY(coh_metrics_open(path, &m, err));
   COH_TRY(draw(f, m, &loss, err));
@@ -364,13 +365,6 @@ int coh_plot_students(coh_figures *f, const char *path, const coh_config *cfg,
                        .label = {"student", ""},
                        .log = true,
                        .members = true};
-  const wish lr = {.kind = "lr",
-                   .title = "Learning rate over the steps",
-                   .what = "Learning rate",
-                   .unit = "learning rate [1/step]",
-                   .name = {"lr"},
-                   .label = {"", ""},
-                   .log = true};
   COH_TRY(coh_metrics_open(path, &m, err));
   COH_TRY(draw(f, m, &losses, err));
   COH_TRY(draw(f, m, &lr, err));

@@ -330,7 +330,8 @@ static int draw_heatmap(coh_figures *f, const coh_sweep_view *v, const coh_colum
   coh_text_add(&title, "%s over %s and %s", z->name, x->name, y->name);
   coh_sketch_begin(&s, "heatmap", "", title.data ? title.data : "");
   coh_text_free(&title);
-  coh_text_add(&s.caption, "Mean of %s over %s and %s.", z->name, x->name, y->name);
+  coh_text_add(&s.caption, "Mean of %s over %s and %s, of all runs that share both.",
+               z->name, x->name, y->name);
   coh_text_add(&s.csv, "x_place,y_place,mean,runs,x,y\n");
   for (size_t i = 0; i < x->n_value; i++)
     for (size_t k = 0; k < y->n_value; k++) {
