@@ -135,9 +135,9 @@ void coh_gnuplot_settings(coh_text *out, const coh_sketch *s) {
                s->name, s->width, s->height);
   coh_text_add(out,
                "if (format eq 'png') set terminal pngcairo size %zu,%zu noenhanced "
-               "font 'sans,12' fontscale 2.2 linewidth 3 pointscale 3\n"
+               "font 'sans,12' fontscale 2 linewidth 3 pointscale 3\n"
                "if (format eq 'pdf') set terminal pdfcairo size %.3fin,%.3fin noenhanced "
-               "font 'sans,12' fontscale 0.7 linewidth 1.5 pointscale 0.7\n"
+               "font 'sans,12' fontscale 0.56 linewidth 1.5 pointscale 0.7\n"
                "set output target\n",
                3 * s->width, 3 * s->height, (double)s->width / 96,
                (double)s->height / 96);
