@@ -7,7 +7,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/env.sh "$1"
-unset MAKEFLAGS MAKELEVEL MFLAGS
+unset MAKEFLAGS MAKELEVEL MFLAGS CUDA_VISIBLE_DEVICES
 fake=$1/fake
 cohort=$fake/bin/cohort
 work=$(mktemp -d)

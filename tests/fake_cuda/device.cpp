@@ -103,11 +103,31 @@ int attribute(enum cudaDeviceAttr a, int device) {
   return -1;
 }
 
+int installed() {
+  const char *text = getenv("FAKE_CUDA_DEVICES");
+  return text ? atoi(text) : 1;
+}
+
 } // namespace
 
 int fake::devices() {
-  const char *text = getenv("FAKE_CUDA_DEVICES");
-  return text ? atoi(text) : 1;
+  int count = 0;
+  if (!getenv("CUDA_VISIBLE_DEVICES")) return installed();
+  while (fake::installed_device(count) >= 0) count++;
+  return count;
+}
+
+int fake::installed_device(int device) {
+  const char *text = getenv("CUDA_VISIBLE_DEVICES");
+  if (!text) return device < installed() ? device : -1;
+  for (int i = 0; *text; i++) {
+    char *end;
+    long number = strtol(text, &end, 10);
+    if (end == text || number < 0 || number >= installed()) return -1;
+    if (i == device) return (int)number;
+    text = end + (*end == ',');
+  }
+  return -1;
 }
 
 int fake::device() {
@@ -173,7 +193,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
   p->major = 9;
   p->multiProcessorCount = 2;
   p->ECCEnabled = 1;
-  p->pciBusID = device + 1;
+  p->pciBusID = fake::installed_device(device) + 1;
   p->l2CacheSize = 50 << 20;
   return cudaSuccess;
 }
@@ -191,7 +211,8 @@ cudaError_t cudaDeviceGetPCIBusId(char *id, int len, int device) {
   FAKE_CALL;
   if (device < 0 || device >= fake::devices()) return fake::out(cudaErrorInvalidDevice);
   if (id == nullptr || len < 13) return fake::out(cudaErrorInvalidValue);
-  snprintf(id, (size_t)len, "0000:%02x:00.0", (unsigned)(device + 1) & 255u);
+  snprintf(id, (size_t)len, "0000:%02x:00.0",
+           (unsigned)(fake::installed_device(device) + 1) & 255u);
   return cudaSuccess;
 }
 

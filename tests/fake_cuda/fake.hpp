@@ -40,8 +40,9 @@ void forget_error();
   if (fake::devices() == 0) return fake::out(cudaErrorNoDevice)
 
 /* ---- devices and memory (device.cpp, memory.cpp) ---- */
-int devices();
-int device(); /* the calling thread's */
+int devices();                    /* that CUDA_VISIBLE_DEVICES lets through */
+int installed_device(int device); /* its number among all of this machine, -1: none */
+int device();                     /* the calling thread's */
 size_t device_memory();
 bool is_device(const void *p, size_t bytes); /* inside one allocation, whole */
 bool is_pinned(const void *p);

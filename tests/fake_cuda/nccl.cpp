@@ -1,4 +1,4 @@
-/* nccl.cpp - NCCL among processes of one machine through POSIX shared memory. An
+/* nccl.cpp - NCCL among processes of one machine through a file in shared memory. An
  * operation is work in a stream that goes on piece by piece as far as the peers allow,
  * and is never complete where one of them stopped. Sums are taken in the order of the
  * ranks.
@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -34,12 +35,18 @@ struct Mailbox {
 struct Rank {
   std::atomic<int> there;
   int device;
+  char host[64];
 };
 
 struct Shared {
   Rank ranks[most_ranks];
   Mailbox mailboxes[]; /* n of the collectives, then n * n from rank to rank */
 };
+
+std::string path_of(const std::string &name) {
+  const char *folder = getenv("FAKE_CUDA_SHARED");
+  return (folder ? folder : "/dev/shm") + name;
+}
 
 /* What an operation needs of its communicator; outlives it. */
 struct Comm {
@@ -191,7 +198,7 @@ std::string prefix() {
 /* not what the process that this one was forked from made */
 void unlink_made() {
   for (const std::string &name : made)
-    if (name.compare(0, prefix().size(), prefix()) == 0) shm_unlink(name.c_str());
+    if (name.compare(0, prefix().size(), prefix()) == 0) unlink(path_of(name).c_str());
 }
 
 ncclResult_t fail(ncclResult_t result, const char *message) {
@@ -239,7 +246,7 @@ ncclResult_t end_group() {
 bool attach(Comm *c) {
   const size_t boxes = (size_t)c->n * (size_t)(c->n + 1);
   c->bytes = sizeof(Shared) + boxes * sizeof(Mailbox);
-  int fd = shm_open(c->name.c_str(), O_RDWR, 0600);
+  int fd = open(path_of(c->name).c_str(), O_RDWR);
   if (fd < 0) return false;
   void *p = MAP_FAILED;
   if (ftruncate(fd, (off_t)c->bytes) == 0)
@@ -253,13 +260,14 @@ bool attach(Comm *c) {
 bool gather(Comm *c) {
   for (int r = 0; r < c->n; r++)
     if (!c->shared->ranks[r].there.load()) return false;
-  if (c->rank == 0) shm_unlink(c->name.c_str());
+  if (c->rank == 0) unlink(path_of(c->name).c_str());
   made.erase(c->name);
   c->ready = true;
   c->state = ncclSuccess;
   for (int r = 0; r < c->n; r++)
     for (int s = 0; s < r; s++)
-      if (c->shared->ranks[r].device == c->shared->ranks[s].device)
+      if (c->shared->ranks[r].device == c->shared->ranks[s].device &&
+          strcmp(c->shared->ranks[r].host, c->shared->ranks[s].host) == 0)
         c->state = fail(ncclInvalidUsage, "Duplicate GPU detected");
   return true;
 }
@@ -327,8 +335,10 @@ ncclResult_t init(ncclComm_t *out, int n, const ncclUniqueId &id, int rank,
   c->sent.assign((size_t)n, 0);
   c->received = c->sent;
   if (!attach(c.get())) return fail(ncclSystemError, "no shared memory of this id");
-  c->shared->ranks[rank].device = c->device;
-  c->shared->ranks[rank].there.store(1);
+  Rank &mine = c->shared->ranks[rank];
+  mine.device = fake::installed_device(c->device);
+  (void)gethostname(mine.host, sizeof mine.host - 1);
+  mine.there.store(1);
   c->state = ncclInProgress;
   if (!blocking) gather(c.get());
   while (blocking && !gather(c.get())) pause_unlocked();
@@ -388,8 +398,8 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
   if (call.fails) return fail(ncclSystemError, "failure on purpose");
   memset(id, 0, sizeof *id);
   snprintf(id->internal, sizeof id->internal, "%s%u", prefix().c_str(), serial++);
-  shm_unlink(id->internal); /* of a killed process of this number */
-  int fd = shm_open(id->internal, O_RDWR | O_CREAT | O_EXCL, 0600);
+  unlink(path_of(id->internal).c_str()); /* of a killed process of this number */
+  int fd = open(path_of(id->internal).c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
   if (fd < 0) return fail(ncclSystemError, "no shared memory");
   close(fd);
   if (made.empty()) atexit(unlink_made);

@@ -51,6 +51,7 @@ static int setup(void **state) {
   setenv("FAKE_CUDA_ORDER", "forward", 1);
   unsetenv("FAKE_CUDA_DEVICES");
   unsetenv("FAKE_CUDA_MEMORY");
+  unsetenv("CUDA_VISIBLE_DEVICES");
   fake_cuda_reset();
   return 0;
 }
@@ -356,6 +357,29 @@ static void memory_and_limits(void **state) {
   assert_string_equal(cudaGetErrorName(cudaGetLastError()), "cudaErrorNoDevice");
 }
 
+/* Of three devices those that are let through, in that order, up to the first that is
+ * none. */
+static void visible_devices(void **state) {
+  (void)state;
+  static const char *const list[] = {"2,0", "1", "0,3,1", "", "-1"};
+  static const int counts[] = {2, 1, 1, 0, 0};
+  int count;
+  char bus[16];
+  setenv("FAKE_CUDA_DEVICES", "3", 1);
+  for (int i = 0; i < 5; i++) {
+    setenv("CUDA_VISIBLE_DEVICES", list[i], 1);
+    assert_int_equal(cudaGetDeviceCount(&count),
+                     counts[i] ? cudaSuccess : cudaErrorNoDevice);
+    assert_int_equal(count, counts[i]);
+  }
+  (void)cudaGetLastError();
+  setenv("CUDA_VISIBLE_DEVICES", "2,0", 1);
+  OK(cudaDeviceGetPCIBusId(bus, sizeof bus, 0));
+  assert_string_equal(bus, "0000:03:00.0");
+  OK(cudaDeviceGetPCIBusId(bus, sizeof bus, 1));
+  assert_string_equal(bus, "0000:01:00.0");
+}
+
 /* C = alpha A^T B + beta C of two 2 x 2 matrices each, found as the project finds it */
 static void products(void **state) {
   (void)state;
@@ -527,11 +551,22 @@ static void nccl_same_device(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, nothing_left)
   const struct CMUnitTest tests[] = {
-      TEST(sums),       TEST(missing_barrier),    TEST(warp_exchanges),
-      TEST(atomics),    TEST(wrong_barriers),     TEST(lazy_streams),
-      TEST(capture),    TEST(illegal_in_capture), TEST(memory_and_limits),
-      TEST(products),   TEST(failures),           TEST(nccl_collectives),
-      TEST(nccl_abort), TEST(nccl_goes_on),       TEST(nccl_same_device),
+      TEST(sums),
+      TEST(missing_barrier),
+      TEST(warp_exchanges),
+      TEST(atomics),
+      TEST(wrong_barriers),
+      TEST(lazy_streams),
+      TEST(capture),
+      TEST(illegal_in_capture),
+      TEST(memory_and_limits),
+      TEST(visible_devices),
+      TEST(products),
+      TEST(failures),
+      TEST(nccl_collectives),
+      TEST(nccl_abort),
+      TEST(nccl_goes_on),
+      TEST(nccl_same_device),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

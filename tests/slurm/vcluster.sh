@@ -1,23 +1,25 @@
 #!/bin/bash
-# vcluster.sh [-n NODES] [-c CPUS] [-s LINE]... COMMAND... - runs COMMAND on the login node of a
+# vcluster.sh [-n NODES] [-c CPUS] [-g GPUS] [-s LINE]... COMMAND... - runs COMMAND on the login node of a
 # SLURM cluster that exists for that long only, and ends with its exit status. Needs root.
 #
 # The cluster lives in namespaces of its own. Process 1 in there is this script, so however it
 # ends, the kernel ends the daemons and all jobs and takes down the network; configuration,
 # state and temporary files are in memory and go with it. Every node has its own network
 # address, host name and shared memory; all files are shared, as on a cluster's file system.
-# The nodes have as many CPUs as asked for, whatever the machine has. LINE is a line more for
-# slurm.conf, as in -s MaxArraySize=6.
+# The nodes have as many CPUs and GPUs as asked for, whatever the machine has: SLURM deals the GPUs
+# out by number (CUDA_VISIBLE_DEVICES), behind which is nothing. LINE is a line more for slurm.conf,
+# as in -s MaxArraySize=6.
 #
 # COMMAND sees VCLUSTER_LOGS, the folder with the daemons' logs, a TMPDIR that vanishes, and
 # VCLUSTER_NODE: $VCLUSTER_NODE kill|up|cut|heal NAME (node.sh) breaks and mends nodes.
 set -eu
 
-nodes=2 cpus=4 lines=()
-while getopts n:c:s: option; do
+nodes=2 cpus=4 gpus=0 lines=()
+while getopts n:c:g:s: option; do
   case $option in
   n) nodes=$OPTARG ;;
   c) cpus=$OPTARG ;;
+  g) gpus=$OPTARG ;;
   s) lines+=("$OPTARG") ;;
   *) sed -n '2s/^# /usage: /p' "$0" >&2; exit 2 ;;
   esac
@@ -27,7 +29,7 @@ shift $((OPTIND - 1))
 if [ -z "${VCLUSTER_INSIDE:-}" ]; then
   export VCLUSTER_INSIDE=1
   exec unshare --fork --kill-child --pid --mount-proc --mount --propagation private \
-    --net --uts --ipc -- "$0" -n "$nodes" -c "$cpus" "${lines[@]/#/-s}" "$@"
+    --net --uts --ipc -- "$0" -n "$nodes" -c "$cpus" -g "$gpus" "${lines[@]/#/-s}" "$@"
 fi
 unset VCLUSTER_INSIDE
 
@@ -53,7 +55,8 @@ hosts() {
 # No authentication: nobody else reaches this network. No control groups, no binding to CPUs:
 # both would look at the machine below. Nodes are served as soon as there is work.
 slurm_conf() {
-  local i
+  local i gres=''
+  [ "$gpus" = 0 ] || gres="Gres=gpu:$gpus"
   cat <<END
 ClusterName=vcluster
 SlurmctldHost=login($net.1)
@@ -76,12 +79,13 @@ MailProg=/bin/true
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=10000,bf_interval=1
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
+GresTypes=gpu
 SlurmdParameters=config_overrides
 ReturnToService=1
 KillWait=5
 END
   for ((i = 1; i <= nodes; i++)); do
-    echo "NodeName=n$i NodeAddr=$net.$((10 + i)) CPUs=$cpus RealMemory=1000000"
+    echo "NodeName=n$i NodeAddr=$net.$((10 + i)) CPUs=$cpus RealMemory=1000000 $gres"
   done
   echo "PartitionName=all Nodes=ALL Default=YES"
   printf '%s\n' "${lines[@]}"
@@ -94,6 +98,16 @@ configure() {
   mount --bind "$top/hosts" /etc/hosts
   slurm_conf >/etc/slurm/slurm.conf
   echo "CgroupPlugin=cgroup/v1" >/etc/slurm/cgroup.conf
+  gpu_files
+}
+
+gpu_files() {
+  local i
+  echo "AutoDetect=off" >/etc/slurm/gres.conf
+  for ((i = 0; i < gpus; i++)); do
+    mknod "$top/gpu$i" c 1 3
+    echo "Name=gpu File=$top/gpu$i" >>/etc/slurm/gres.conf
+  done
 }
 
 # A bridge with the login node on it and a cable to every node.

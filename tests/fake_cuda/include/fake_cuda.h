@@ -1,7 +1,9 @@
 /* fake_cuda.h - what tests ask of the test double of CUDA, cuBLAS and NCCL, beside the
  * real interfaces: failures on purpose, and what is still alive.
  *
- * Environment: FAKE_CUDA_DEVICES (number of devices, default 1), FAKE_CUDA_MEMORY (bytes
+ * Environment: FAKE_CUDA_DEVICES (number of devices, default 1; CUDA_VISIBLE_DEVICES
+ * chooses among them as among real ones), FAKE_CUDA_SHARED (a folder that the ranks of
+ * NCCL have in common, default /dev/shm), FAKE_CUDA_MEMORY (bytes
  * of each, default 1 GiB), FAKE_CUDA_FAIL=n (the n-th call fails),
  * FAKE_CUDA_ORDER=forward| reverse|shuffle[:seed] (in which order the blocks, the threads
  * between two barriers, and the nodes of a graph that do not depend on each other run).
