@@ -30,13 +30,13 @@ verdict "all builds on the double" make -s -j2 FAKE_CUDA=1 PLAIN="$1" BUILD="$1/
 /usr/bin/python3 tests/make_samples.py "$work/samples.npz"
 export FAKE_CUDA_DEVICES=2
 
-# Ranks meet at the end of an epoch of 50 steps, and save every 700: a rank that is struck
+# Ranks meet at the end of an epoch of 50 steps, and save every 400: a rank that is struck
 # somewhat behind a save is at work on its own or in a sum.
 start() { # RESULTS RANKS REPLICAS [override...]: in the background, in $mpirun
   mpirun -n "$2" "$cohort" run tests/configs/gpu.ini dataset.file="$work/samples.npz" \
     experiment.results="$work/$1" ranks.replicas="$3" \
-    model.name=dense_70_8_3 training.batch_size=2 training.steps=40ep \
-    training.evaluate_every=20ep experiment.checkpoint_steps=700it "${@:4}" >"$work/log" 2>&1 &
+    model.name=dense_70_8_3 training.batch_size=2 training.steps=20ep \
+    training.evaluate_every=10ep experiment.checkpoint_steps=400it "${@:4}" >"$work/log" 2>&1 &
   mpirun=$!
 }
 
