@@ -14,7 +14,9 @@ static double bandwidth(size_t n) {
  */
 static double line_at(size_t n, const double *y, size_t t, double h) {
   double s0 = 0, s1 = 0, s2 = 0, t0 = 0, t1 = 0;
-  for (size_t i = 0; i < n; i++) {
+  size_t reach = (size_t)(h * (double)(n - 1)) + 1; /* beyond, weights are 0 */
+  size_t first = t > reach ? t - reach : 0, end = t + reach < n ? t + reach + 1 : n;
+  for (size_t i = first; i < end; i++) {
     double d = (double)i - (double)t, x = d / (double)(n - 1) / h;
     if (fabs(x) > 1) continue;
     double w = 0.75 * (1 - x * x) / h;

@@ -211,7 +211,8 @@ static void K(small_forward)(const K(small_net) * net, const REAL *params) {
     const REAL *w = params + y->w, *bias = w + y->in * y->out;
     K(small_product)
     (y->out, y->in, w, 1, y->out, net->in[l], net->ld, bias, NULL, net->out[l]);
-    if (l + 1 < s->L) K(act_flat)(y->act, y->out * net->ld, net->out[l], net->dz[l]);
+    REAL *slope = s->grads ? net->dz[l] : NULL;
+    if (l + 1 < s->L) K(act_flat)(y->act, y->out * net->ld, net->out[l], slope);
   }
 }
 
