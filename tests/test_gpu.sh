@@ -212,6 +212,25 @@ verdict "... and no model is lost" [ "$(models)" = "$before" ]
 verdict "... which memory enough goes on with" goes_on none 1 1 one gpu \
   training.further_training=40ep
 
+# ---- job = compress -------------------------------------------------------------------------------
+
+compressed() { # KIND
+  timeout 300 "$cohort" run configs/compress_teacher_student.ini device.kind="$1" \
+    experiment.name="$1" experiment.results="$work/compress" experiment.quiet=true \
+    compress.min_epochs=30 compress.max_epochs=40 compress.finetuning_max_epochs=40 \
+    compress.smoothing_window=10 compress.prune_window=10 sweep.experiment.seed=0 \
+    sweep.compress.procedure=pmmp,rl1,drr,fpp sweep.compress.alpha=0.02 >"$work/log" 2>&1
+}
+compresses_alike() {
+  compressed cuda && compressed cpu && /usr/bin/python3 - "$work/compress" <<'P'
+import sys, pandas
+gpu, cpu = (pandas.read_csv(f"{sys.argv[1]}/{k}/1-1/runs.csv") for k in ("cuda", "cpu"))
+for name, tolerance in ("final_loss_testset", 1e-4), ("threshold", 1e-4), ("l0_norm", 5):
+    assert len(cpu) == 4 and (gpu[name] - cpu[name]).abs().max() < tolerance, (gpu, cpu)
+P
+}
+verdict "networks are compressed as on the CPU, to rounding" compresses_alike
+
 # ---- verdicts of the programs -------------------------------------------------------------------
 
 wait $programs
