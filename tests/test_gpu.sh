@@ -178,7 +178,7 @@ verdict "... in one line" said 1 "device:"
 verdict "... which tells why" said 1 "^device: cpu (.*no GPU here"
 verdict "... to the bit as by device.kind = cpu" same cpu auto
 verdict "no GPU: device.kind = cuda is refused" \
-  refused 2 "device.kind = cuda: no GPU 0 here" 0 2 none gpu device.kind=cuda
+  refused 2 "device.kind = cuda: no GPU here" 0 2 none gpu device.kind=cuda
 verdict "a device of the CPU has no tf32" \
   refused 2 "device.math = tf32 is a GPU's" 1 1 none gpu device.kind=cpu device.math=tf32
 verdict "... neither has auto without a GPU" \
