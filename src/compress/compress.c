@@ -296,6 +296,12 @@ cleanup:
 /* ---- behind an epoch -----------------------------------------------------------------
  */
 
+/* A mean loss as the code length that a Gaussian loss is. */
+static double in_bits(const coh_compress *c, size_t place, double loss) {
+  bool gauss = coh_spec_at(c, place)->gauss;
+  return gauss ? coh_gauss_bits(loss, c->member[place].width.sigma) : loss;
+}
+
 static int validate(coh_compress *c, const coh_train_view *v, coh_error *err) {
   int rc;
   size_t N = v->ens->N;
@@ -305,8 +311,7 @@ static int validate(coh_compress *c, const coh_train_view *v, coh_error *err) {
   for (size_t i = 0; i < N; i++) {
     size_t place = v->slot[i];
     coh_squeezed *m = c->member + place;
-    m->val =
-        coh_spec_at(c, place)->gauss ? coh_gauss_bits(loss[i], m->width.sigma) : loss[i];
+    if (m->asked) m->val = in_bits(c, place, loss[i]);
   }
 cleanup:
   free(loss);
@@ -330,8 +335,8 @@ static int draw_member(coh_compress *c, size_t place, double *point, coh_error *
   COH_TRY(coh_alloc(&mask, c->plan.P, sizeof *mask, err));
   COH_TRY(coh_row_get(c, c->array[MASK], place, mask, err));
   point[TRAIN_LOSS] = m->train;
-  point[VAL_LOSS] = m->val;
-  if (s->gauss) point[TEST_LOSS] = coh_gauss_bits(point[TEST_LOSS], m->width.sigma);
+  point[VAL_LOSS] = s->log_val ? in_bits(c, place, point[VAL_LOSS]) : (double)NAN;
+  point[TEST_LOSS] = in_bits(c, place, point[TEST_LOSS]);
   point[L0] = coh_count(mask, c->plan.P);
   point[SIGMA] = s->gauss ? m->width.sigma : (double)NAN;
 cleanup:
@@ -349,11 +354,11 @@ static int draw(coh_compress *c, const coh_train_view *v, double *point, coh_err
   COH_TRY(coh_alloc(&right, N, sizeof *right, err));
   for (int set = 1; set < 3 && N > 0; set++) {
     bool labels = set == 1 && c->set[set].labels;
-    if (c->set[set].host->n == 0 || (set == 1 && !labels)) continue;
+    if (c->set[set].host->n == 0) continue;
     COH_TRY(coh_probe(c, v->ens, set, loss, labels ? right : NULL, err));
     for (size_t i = 0; i < N; i++) {
       double *to = point + v->slot[i] * CURVES;
-      if (set == 2) to[TEST_LOSS] = loss[i];
+      to[set == 1 ? VAL_LOSS : TEST_LOSS] = loss[i];
       if (labels) to[VAL_ACCURACY] = right[i];
     }
   }
@@ -395,14 +400,15 @@ static int end_epoch(coh_compress *c, const coh_train_view *v, double *point,
                      double *loss, int *state, coh_error *err) {
   int rc = COH_OK;
   size_t N = v->ens ? v->ens->N : 0;
-  bool log_val = false;
+  bool asked = false;
   for (size_t i = 0; i < N; i++) {
     coh_squeezed *m = c->member + v->slot[i];
-    log_val |= coh_spec_at(c, v->slot[i])->log_val;
+    m->asked = coh_asks_val(coh_spec_at(c, v->slot[i]), m) && c->set[1].host->n > 0;
+    asked |= m->asked;
     m->train = loss[v->slot[i]] = m->sum / (double)v->epoch_length;
     m->sum = 0;
   }
-  if (N > 0 && log_val && c->set[1].host->n) COH_TRY(validate(c, v, err));
+  if (asked) COH_TRY(validate(c, v, err));
   if (point) COH_TRY(draw(c, v, point, err));
   COH_TRY(coh_phases(c, v, state, err));
 cleanup:

@@ -141,14 +141,29 @@ static void push_log(coh_compress *c, size_t place) {
   m->length++;
 }
 
-static bool is_check(const coh_compress_spec *s, const coh_squeezed *m) {
-  return m->epoch % s->prune_window == 0 || m->epoch == s->max_epochs[m->phase];
+static bool is_check_at(const coh_compress_spec *s, uint64_t phase, uint64_t epoch) {
+  return epoch % s->prune_window == 0 || epoch == s->max_epochs[phase];
 }
 
-/* Past the epochs in which nothing may end. */
+static bool is_check(const coh_compress_spec *s, const coh_squeezed *m) {
+  return is_check_at(s, m->phase, m->epoch);
+}
+
+/* Epochs of a phase in which nothing may end. */
+static uint64_t guarded_epochs(const coh_compress_spec *s, uint64_t phase) {
+  uint64_t least = s->min_epochs[phase], window = s->smoothing_window + 3;
+  return least > window ? least : window;
+}
+
 static bool is_guarded(const coh_compress_spec *s, const coh_squeezed *m) {
-  uint64_t least = s->min_epochs[m->phase], window = s->smoothing_window + 3;
-  return m->epoch < (least > window ? least : window);
+  return m->epoch < guarded_epochs(s, m->phase);
+}
+
+bool coh_asks_val(const coh_compress_spec *s, const coh_squeezed *m) {
+  uint64_t epoch = m->epoch + 1, guard = guarded_epochs(s, m->phase);
+  if (!uses_val(s, m->phase)) return false;
+  if (is_check_at(s, m->phase, epoch)) return true;
+  return epoch + coh_saturation_window(s->smoothing_window) > guard;
 }
 
 /* Best state, and whether the member is to be pruned within its phase. */
@@ -273,8 +288,8 @@ cleanup:
 /* ---- an epoch ------------------------------------------------------------------------
  */
 
-static bool diverged(const coh_squeezed *m, const coh_compress_spec *s) {
-  return !isfinite(m->train) || (s->log_val && !isfinite(m->val));
+static bool diverged(const coh_squeezed *m) {
+  return !isfinite(m->train) || (m->asked && !isfinite(m->val));
 }
 
 int coh_phases(coh_compress *c, const coh_train_view *v, int *state, coh_error *err) {
@@ -289,7 +304,7 @@ int coh_phases(coh_compress *c, const coh_train_view *v, int *state, coh_error *
     coh_squeezed *m = c->member + place;
     m->epoch++;
     push_log(c, place);
-    if (diverged(m, coh_spec_at(c, place)))
+    if (diverged(m))
       state[place] = COH_MEMBER_FAILED;
     else
       COH_TRY(check(c, v, i, &shrink, err));

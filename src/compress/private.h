@@ -36,12 +36,13 @@ typedef struct coh_squeezed {
   uint64_t calls;  /* random batches drawn */
   uint64_t length; /* of the log that convergence is told from */
   coh_width width;
-  double sum; /* losses of this epoch's batches so far */
-  double train, val;
-  double previous; /* val at the last check */
-  uint64_t turned; /* turning points of this phase */
-  double least;    /* val at the lowest of them */
-  uint64_t best_t; /* of the snapshot */
+  double sum;        /* losses of this epoch's batches so far */
+  double train, val; /* val: of the last epoch that was asked for it */
+  uint64_t asked;    /* 1: that epoch is the one that ends */
+  double previous;   /* val at the last check */
+  uint64_t turned;   /* turning points of this phase */
+  double least;      /* val at the lowest of them */
+  uint64_t best_t;   /* of the snapshot */
   coh_width best_width;
   coh_compress_result result;
 } coh_squeezed;
@@ -136,6 +137,9 @@ double coh_count(const double *mask, size_t P);
 /* Behind an epoch whose losses are in member[]: what ends, what is pruned; state [count]
  */
 int coh_phases(coh_compress *, const coh_train_view *, int *state, coh_error *);
+/* Whether anything reads the validation loss of the epoch that ends: a check, or a check
+ * to come whose window begins before it. A member's own numbers decide. */
+bool coh_asks_val(const coh_compress_spec *, const coh_squeezed *);
 int coh_violations(coh_compress *, size_t place, double *out, coh_error *);
 
 /* ---- layers.c -------------------------------------------------------------------------
