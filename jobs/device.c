@@ -20,9 +20,12 @@ static void give_up(void *ctx, const char *text) {
 int job_find_gpu(job *j, coh_error *err) {
   int rc, rank, size, gpus = coh_device_count();
   int64_t without = gpus == 0;
+  char bus[COH_BUS];
   COH_TRY(coh_grid_node(&j->grid, &rank, &size, err));
   COH_TRY(coh_allmax(j->grid.world, &without, err));
   j->gpu = (job_gpu){.number = gpus > 0 ? rank % gpus : 0, .everywhere = !without};
+  coh_device_bus_of(j->gpu.number, bus);
+  COH_TRY(coh_grid_sharers(&j->grid, bus, &j->gpu.sharers, err));
 cleanup:
   return rc;
 }
@@ -33,7 +36,8 @@ static int wish_of(const job *j, coh_device_wish *out, coh_error *err) {
   static const char *const math[] = {"fp32", "tf32", "bf16"};
   *out = (coh_device_wish){.kind = (coh_device_kind)c->device.kind,
                            .math = (coh_math)c->device.math,
-                           .number = j->gpu.number};
+                           .number = j->gpu.number,
+                           .sharers = j->gpu.sharers};
   if (out->kind == COH_DEVICE_AUTO)
     out->kind = j->gpu.everywhere ? COH_DEVICE_CUDA : COH_DEVICE_CPU;
   if (out->kind != COH_DEVICE_CPU || out->math == COH_MATH_FP32) return COH_OK;

@@ -11,6 +11,7 @@
 /* What GPUs the ranks of all nodes see. */
 typedef struct job_gpu {
   int number;           /* this rank's; 0 where it sees none */
+  int sharers;          /* ranks that have the same one */
   bool everywhere;      /* every rank sees one */
   coh_device_wish wish; /* what job_device opened last */
   bool told;            /* the user was told where the arithmetic is done */

@@ -388,7 +388,7 @@ int pack_run(batch *b, const coh_grid *grid, pack *p, size_t number, bool *faile
   COH_TRY(share_states(&w, failed, err));
 cleanup:
   b->job->gpu.told = w.job.gpu.told;
-  coh_grid_drop_sums(&w.job.grid);
+  if (rc == COH_OK) coh_grid_drop_sums(&w.job.grid); /* else: ranks may not come to it */
   free_work(&w);
   return rc;
 }

@@ -108,6 +108,18 @@ verdict "replicas by NCCL" runs_on_gpu "by NCCL" 2 2 nccl gpu ranks.replicas=2
 verdict "... has the CPU's numbers" near cpu nccl 1e-4
 verdict "four ranks, two replicas by NCCL" runs_on_gpu "by NCCL" 4 4 nccl4 gpu ranks.replicas=2
 verdict "... to the bit as on two ranks" same nccl nccl4
+
+# One has room for all members at once, the other for one at a time: they take the same groups,
+# else their sums would not match.
+unlike=("$cohort" run tests/configs/gpu.ini dataset.file="$work/samples.npz"
+  experiment.results="$work/unlike" ranks.replicas=2)
+runs_unlike() {
+  FAKE_CUDA_DEVICES=2 timeout 120 mpirun -n 1 env FAKE_CUDA_MEMORY=72000000 "${unlike[@]}" : \
+    -n 1 "${unlike[@]}" >"$work/log" 2>&1 && said 1 "sums over replicas: by NCCL"
+}
+verdict "replicas on GPUs of unlike memory" runs_unlike
+verdict "... to the bit as on like ones" same nccl unlike
+
 verdict "replicas through the host, as asked" \
   runs_on_gpu "through the host, as asked" 2 4 host gpu ranks.replicas=2 ranks.collectives=mpi
 verdict "... has the CPU's numbers" near cpu host 1e-4

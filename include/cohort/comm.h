@@ -44,10 +44,14 @@ void coh_grid_destroy(coh_grid *);
  * how, and why so (static text). COH_EUSAGE for a wish that cannot be had. */
 int coh_grid_choose_sums(coh_grid *, const coh_device *dev, coh_collectives wish,
                          const char **why, coh_error *err);
-/* Gives back what that made; coh_grid_destroy does so too. */
+/* Gives back what that made; coh_grid_destroy does so too. Collective over the replicas,
+ * after all recordings (coh_device_ops.record) of devices that summed by it are freed. */
 void coh_grid_drop_sums(coh_grid *);
 /* Ranks of the world on this rank's node, and its place among them. */
 int coh_grid_node(const coh_grid *, int *rank, int *size, coh_error *err);
+/* How many ranks of the world have the GPU on this bus of this node (coh_device_bus_of),
+ * 1 for "". Collective over the world. */
+int coh_grid_sharers(const coh_grid *, const char *bus, int *sharers, coh_error *err);
 /* Returns when all ranks of the world are here. A rank that is more than the patience
  * and twice the time since the last meeting late is lost. */
 int coh_grid_meet(const coh_grid *, coh_error *err);

@@ -195,7 +195,8 @@ typedef struct coh_device_ops {
                   coh_error *);
   int (*zero)(coh_device *, void *, size_t bytes, coh_error *);
   int (*sync)(coh_device *, coh_error *); /* returns when all earlier calls are done */
-  /* Bytes that alloc can still give, and all there are. NULL: not known. */
+  /* This process's share of the bytes that alloc can still give, and all there are.
+   * NULL: not known. */
   int (*memory)(coh_device *, size_t *free, size_t *total, coh_error *);
 
   /* What is called between record and record_end is kept, not done; only calls of kernels
@@ -257,6 +258,7 @@ typedef struct coh_device_wish {
   coh_device_kind kind;
   coh_math math; /* of float32 products on a GPU; a CPU knows fp32 only */
   int number;
+  int sharers; /* processes on this GPU, which share its memory; 0 counts as 1 */
 } coh_device_wish;
 
 /* Opens a device; `auto` takes the GPU if it is there and cohort was built with CUDA.
@@ -274,6 +276,9 @@ int coh_device_count(void);
 void *coh_device_stream(const coh_device *);
 /* Where a CUDA device sits in its machine: "0000:17:00.0"; "" for the CPU. */
 const char *coh_device_bus(const coh_device *);
+/* The same of a GPU that is not opened; "" where there is none of that number. */
+enum { COH_BUS = 32 };
+void coh_device_bus_of(int number, char out[COH_BUS]);
 /* Adds a line on the GPUs found, or why none is: "built with CUDA 13.0: no GPU here
  * (...)". */
 void coh_device_gpus(coh_text *out);

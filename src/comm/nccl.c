@@ -123,6 +123,7 @@ int coh_nccl_create(MPI_Comm comm, const coh_patience *patience, coh_nccl **out,
   return COH_OK;
 cleanup:
   coh_nccl_destroy(n);
+  (void)cudaGetLastError(); /* sums go through the host then: no kernel is to find it */
   return rc;
 }
 
@@ -160,13 +161,15 @@ cleanup:
 
 /* ---- waits ----------------------------------------------------------------------- */
 
+/* The process is to end first: ncclCommAbort, which frees the GPU from the sum, waits for
+ * graphs that hold sums to be destroyed, and may wait for ranks of the node. */
 static int lost(coh_nccl *n, double waited, const char *why, coh_error *err) {
-  (void)n->api.ncclCommAbort(n->comm); /* frees the GPU from the sum */
-  n->comm = NULL;
   coh_fail(err, COH_ESTOP,
            "a rank that shares this rank's networks is lost: %s after %.0f s", why,
            waited);
   if (n->patience && n->patience->lost) n->patience->lost(n->patience->ctx, err->text);
+  (void)n->api.ncclCommAbort(n->comm);
+  n->comm = NULL;
   return err->code;
 }
 

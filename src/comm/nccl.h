@@ -12,7 +12,9 @@ typedef struct coh_nccl coh_nccl;
 /* Collective over `comm`, whose ranks have a GPU each, no two the same. The id comes from
  * rank 0 of it, by MPI. COH_ELIB where NCCL cannot be loaded or started. */
 int coh_nccl_create(MPI_Comm comm, const coh_patience *, coh_nccl **out, coh_error *);
-void coh_nccl_destroy(coh_nccl *); /* NULL accepted */
+/* Collective: may wait for the other ranks. Recordings that hold sums must be gone, else
+ * it waits for ever. NULL accepted. */
+void coh_nccl_destroy(coh_nccl *);
 
 /* Puts the sum of data [count] over all ranks, in place, behind what `dev` has to do by
  * now. May stand in a recording of `dev`. */

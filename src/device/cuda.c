@@ -19,7 +19,8 @@ enum { SCRATCH = 32 << 20, ALIGN = 256 }; /* NVIDIA's advice for cuBLAS on Hoppe
 
 typedef struct cuda {
   int number;
-  char bus[32];
+  char bus[COH_BUS];
+  size_t sharers;
   coh_cuda_queue queue;
   coh_cublas api;
   cublasHandle_t blas;
@@ -54,14 +55,17 @@ static int check_blas(const coh_cublas *api, cublasStatus_t code, const char *ca
 /* ---- memory ---------------------------------------------------------------------- */
 
 static int cuda_memory(coh_device *dev, size_t *left, size_t *total, coh_error *err) {
-  (void)dev;
-  return coh_cuda_check(cudaMemGetInfo(left, total), "cudaMemGetInfo", err);
+  int rc;
+  COH_CUDA_TRY(cudaMemGetInfo(left, total));
+  *left /= cuda_of(dev)->sharers;
+cleanup:
+  return rc;
 }
 
 static int explain_memory(coh_device *dev, size_t bytes, coh_error *err) {
   const double gib = 1024.0 * 1024 * 1024;
   size_t left = 0, total = 0;
-  if (cuda_memory(dev, &left, &total, NULL)) return err ? err->code : COH_ENOMEM;
+  if (cudaMemGetInfo(&left, &total)) return err ? err->code : COH_ENOMEM;
   return coh_explain(err, "%.3f GiB wanted, %.3f of %.3f GiB free on %s",
                      (double)bytes / gib, (double)left / gib, (double)total / gib,
                      coh_device_text(dev));
@@ -419,6 +423,7 @@ int coh_device_open_cuda(const coh_device_wish *wish, coh_dtype dtype, coh_devic
   cuda *c = cuda_of(dev);
   dev->dtype = dtype;
   c->number = wish->number;
+  c->sharers = wish->sharers > 0 ? (size_t)wish->sharers : 1;
   c->compute = compute_of(dtype, wish->math);
   COH_CUDA_TRY(cudaSetDevice(c->number));
   COH_CUDA_TRY(cudaGetDeviceProperties(&p, c->number));

@@ -26,6 +26,12 @@ int coh_device_count(void) {
   return coh_cuda_count(&reason);
 }
 
+void coh_device_bus_of(int number, char out[COH_BUS]) {
+  if (cudaDeviceGetPCIBusId(out, COH_BUS, number) == cudaSuccess) return;
+  (void)cudaGetLastError();
+  out[0] = 0;
+}
+
 void coh_device_gpus(coh_text *out) {
   const char *reason;
   int count = coh_cuda_count(&reason);
@@ -78,6 +84,11 @@ int coh_cublas_load(coh_cublas *out, coh_error *err) {
 #else
 int coh_device_count(void) {
   return 0;
+}
+
+void coh_device_bus_of(int number, char out[COH_BUS]) {
+  (void)number;
+  out[0] = 0;
 }
 
 void coh_device_gpus(coh_text *out) {

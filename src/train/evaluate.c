@@ -136,6 +136,7 @@ int coh_trainer_evaluate(coh_trainer *t, const coh_dataset *d, double *loss,
   double *sum = NULL, *correct = NULL;
   COH_TRY(coh_alloc(&sum, t->count, sizeof *sum, err));
   COH_TRY(coh_alloc(&correct, t->count, sizeof *correct, err));
+  COH_TRY(coh_reducer_settle(t->reducer, err)); /* uploads wait for the steps, too */
   if (t->count > 0) COH_TRY(evaluate_block(t, d, sum, correct, err));
   COH_TRY(share(t, d->n, sum, loss, err));
   COH_TRY(share(t, d->n, correct, accuracy, err));

@@ -65,73 +65,18 @@ cleanup:
   return rc;
 }
 
-/* Small networks: as many as leave gradients in the cache for the update, with what that
- * reads and writes. */
-static size_t small_group(const coh_trainer *t) {
-  size_t fit = t->dev->cache_bytes / (4 * t->plan.P * coh_dtype_size(t->dev->dtype));
-  return fit < 1 ? 1 : fit < t->count ? fit : t->count;
-}
-
-/* As many members as keep their activations in the device's cache, but enough that the
- * input, which each group reads anew, is a small part of what is moved. */
-static size_t cached_group(const coh_trainer *t) {
-  size_t width = 0;
-  if (coh_plan_is_small(&t->plan, t->dev)) return small_group(t);
-  for (size_t l = 0; l < t->plan.L; l++) width += 3 * t->plan.layer[l].out;
-  size_t fit = t->dev->cache_bytes / (t->rows * width * coh_dtype_size(t->dev->dtype));
-  size_t worth = 4 * t->plan.d_in / width + 1;
-  return fit > worth ? fit : worth;
-}
-
-/* What evaluations take beside the training, at most. */
-static size_t evaluation_bytes(const coh_trainer *t) {
-  size_t size = coh_dtype_size(t->dev->dtype);
-  size_t set = t->test ? t->test->n * (t->test->d_in + t->test->n_out) * size : 0;
-  return set + 2 * t->count * t->plan.P * size + COH_EVALUATION_BYTES;
-}
-
-enum { PARTS = 4, PART_BYTES = 1 << 20 };
-
-/* A GPU: as many members as it has room for now, leaving some; where replicas sum their
- * gradients, parts of them, which travel while the next ones are computed. */
-static int roomy_group(const coh_trainer *t, size_t *group, coh_error *err) {
-  const coh_device_ops *ops = t->dev->ops;
-  size_t left, total, size = coh_dtype_size(t->dev->dtype);
-  size_t one = coh_workspace_bytes(&t->plan, t->dev->dtype, 1, t->rows, true);
-  size_t part = t->count / PARTS * t->plan.P * size;
-  *group = t->count;
-  if (t->grid->n_replica > 1 && part >= PART_BYTES)
-    *group = (t->count + PARTS - 1) / PARTS;
-  if (!ops->memory || coh_plan_is_small(&t->plan, t->dev)) return COH_OK;
-  int rc = ops->memory(t->dev, &left, &total, err);
-  if (rc) return rc;
-  size_t later = evaluation_bytes(t), fit = left > later ? (left - later) / one : 0;
-  if (fit < *group) *group = fit < 1 ? 1 : fit;
-  return COH_OK;
-}
-
-/* Members that pass together: equal groups. */
-static int choose_group(coh_trainer *t, coh_error *err) {
-  size_t group = t->dev->cache_bytes == 0 ? 0 : cached_group(t);
-  int rc = group > 0 ? COH_OK : roomy_group(t, &group, err);
-  if (rc) return rc;
-  if (group > t->count) group = t->count;
-  size_t groups = (t->count + group - 1) / group;
-  t->group = (t->count + groups - 1) / groups;
-  return COH_OK;
-}
-
 static int create_ensemble(coh_trainer *t, const coh_dataset *train, coh_error *err) {
   int rc;
   COH_TRY(coh_device_data_create(t->dev, train, &t->train, err));
   COH_TRY(coh_ensemble_create(&t->plan, t->dev, t->count, &t->ens, err));
   COH_TRY(create_arrays(t, err));
-  COH_TRY(choose_group(t, err));
-  if (!coh_plan_is_small(&t->plan, t->dev))
-    COH_TRY(
-        coh_workspace_create(&t->plan, t->dev, t->group, t->rows, true, &t->work, err));
 cleanup:
   return rc;
+}
+
+static int create_workspace(coh_trainer *t, coh_error *err) {
+  if (t->count == 0 || coh_plan_is_small(&t->plan, t->dev)) return COH_OK;
+  return coh_workspace_create(&t->plan, t->dev, t->group, t->rows, true, &t->work, err);
 }
 
 static int check_shapes(const coh_plan *plan, const coh_dataset *d, const char *what,
@@ -174,6 +119,8 @@ int coh_trainer_create(const coh_grid *grid, coh_device *dev, const coh_plan *pl
   COH_TRY(create_members(t, err));
   if (t->count > 0) rc = create_ensemble(t, train, err);
   COH_TRY(coh_agree(grid->world, rc, err));
+  COH_TRY(coh_trainer_choose_group(t, err));
+  COH_TRY(coh_agree(grid->world, create_workspace(t, err), err));
   COH_TRY(coh_trainer_one_run(t, err));
   COH_TRY(coh_reducer_create(grid, dev, &t->reducer, err));
   *out = t;

@@ -130,6 +130,12 @@ int coh_trainer_shrink(coh_trainer *, coh_error *);
  * than steps in turn make them. */
 void coh_trainer_changed(coh_trainer *);
 
+/* group.c */
+/* Sets `group`: equal groups, the same on all replicas, which sum their gradients group
+ * by group. Collective over the world: all have then what stays in memory, and none has
+ * taken more until all have seen what is left. */
+int coh_trainer_choose_group(coh_trainer *, coh_error *);
+
 /* batch.c: only on ranks that hold members, but for coh_part_of. */
 coh_part coh_part_of(const coh_trainer *, uint64_t step);
 /* For the streams there are now; replaces an earlier one. */

@@ -91,6 +91,19 @@ static void test_rows_cover_the_batch(void) {
   }
 }
 
+/* Ranks of one node: those that name the same bus have one GPU among them. */
+static void test_sharers_of_a_gpu(void) {
+  coh_grid grid;
+  int sharers, even = (mpi_size + 1) / 2;
+  OK(coh_grid_create(MPI_COMM_WORLD, 1, &grid, &err));
+  OK(coh_grid_sharers(&grid, mpi_rank % 2 ? "0000:17:00.0" : "0000:65:00.0", &sharers,
+                      &err));
+  assert_int_equal(sharers, mpi_rank % 2 ? mpi_size - even : even);
+  OK(coh_grid_sharers(&grid, "", &sharers, &err));
+  assert_int_equal(sharers, 1);
+  coh_grid_destroy(&grid);
+}
+
 /* ---- agreement ------------------------------------------------------------------- */
 
 static void test_agree_when_all_is_well(void) {
@@ -338,6 +351,7 @@ static mpi_test tests[] = {
     MPI_TEST(test_grid_refuses_more_replicas_than_ranks),
     MPI_TEST(test_blocks_cover_all_members),
     MPI_TEST(test_rows_cover_the_batch),
+    MPI_TEST(test_sharers_of_a_gpu),
     MPI_TEST(test_agree_when_all_is_well),
     MPI_TEST(test_agree_on_any_one_rank),
     MPI_TEST(test_agree_takes_the_lowest_rank),
