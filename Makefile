@@ -262,7 +262,8 @@ uninstall: ## remove what install put there
 
 format: ## clang-format all C files
 	clang-format -i include/cohort/*.h src/*/*.[ch] jobs/*.[ch] tests/*.[ch] tests/mpi/*.c \
-	  $(wildcard src/device/*.cu) tests/fake_cuda/*.* tests/fake_cuda/include/*.h
+	  src/device/*.cu* tests/gpu/*.[ch] tests/gpu/alone/*.[ch] \
+	  $(wildcard tests/fake_cuda/*.[ch]* tests/fake_cuda/*.cu tests/fake_cuda/include/*.h)
 
 clean: ## remove what was built
 	rm -rf build bin

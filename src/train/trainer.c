@@ -426,7 +426,8 @@ int coh_trainer_run(coh_trainer *t, coh_error *err) {
   t->samples = 0;
   t->steps = 0;
   if (t->step >= t->spec.end || coh_members_active(t) == 0) return COH_OK;
-  COH_TRY(coh_grid_meet(t->grid, err)); /* from here on they are patient with each other */
+  COH_TRY(
+      coh_grid_meet(t->grid, err)); /* from here on they are patient with each other */
   if (t->step == 0) COH_TRY(evaluate_due(t, true, err));
   while (t->step < t->spec.end && coh_members_active(t) > 0) COH_TRY(advance(t, err));
   COH_TRY(fail_in_last_epoch(t, err));

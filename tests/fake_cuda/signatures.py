@@ -1,8 +1,6 @@
-#!/ usr / bin / env python3
-""
-    "signatures.py CUDA_HOME: do the functions and values that the fake headers declare agree with
-    those of the real headers
-    ? Compiles the ones against the others; prints how many it compared."""
+#!/usr/bin/env python3
+"""signatures.py CUDA_HOME: do the functions and values that the fake headers declare agree with
+those of the real headers? Compiles the ones against the others; prints how many it compared."""
 import os
 import re
 import subprocess
