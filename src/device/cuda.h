@@ -14,7 +14,6 @@
   F(cublasCreate_v2)                                                                     \
   F(cublasDestroy_v2)                                                                    \
   F(cublasGetStatusString)                                                               \
-  F(cublasGetVersion_v2)                                                                 \
   F(cublasSetStream_v2)                                                                  \
   F(cublasSetWorkspace_v2)                                                               \
   F(cublasGemmStridedBatchedEx)

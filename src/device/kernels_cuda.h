@@ -1,6 +1,6 @@
-/* kernels_cuda.h - what cuda.c calls in kernels.cu: each function puts its work into the
- * stream and returns what cudaGetLastError says of the launch. Shapes and meaning as in
- * cohort/device.h. Private.
+/* kernels_cuda.h - what cuda.c calls in the *.cu files: each function puts its work into
+ * the stream and returns what cudaGetLastError says of the launch. Shapes and meaning as
+ * in cohort/device.h. Private.
  */
 #ifndef COHORT_DEVICE_KERNELS_CUDA_H
 #define COHORT_DEVICE_KERNELS_CUDA_H
@@ -21,6 +21,7 @@ enum { COH_CUDA_SHARED = 96 << 10 };
 
 /* Lets kernels have as much shared memory as they may ask for. Once a device. */
 cudaError_t coh_cuda_prepare(const coh_cuda_queue *);
+cudaError_t coh_cuda_prepare_small(const coh_cuda_queue *); /* its part, in small.cu */
 
 cudaError_t coh_cuda_gather(const coh_cuda_queue *, const coh_gather_args *);
 cudaError_t coh_cuda_advance(const coh_cuda_queue *, size_t row_bytes, const void *table,

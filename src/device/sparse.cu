@@ -21,25 +21,14 @@ extern "C" {
 
 enum { THREADS = 256 };
 
+/* The penalised step of element.h by type */
 template <class R> struct penal;
-template <> struct penal<float> {
-  typedef coh_penal_f32 type;
-  static type make(const coh_sparse_member *m, double f) {
-    return coh_penal_make_f32(m, f);
-  }
-};
-template <> struct penal<double> {
-  typedef coh_penal_f64 type;
-  static type make(const coh_sparse_member *m, double f) {
-    return coh_penal_make_f64(m, f);
-  }
-};
-
-/* element.h by type */
-template <class R> struct el;
-#define EL(R, suffix)                                                                    \
-  template <> struct el<R> {                                                             \
+#define PENAL(R, suffix)                                                                 \
+  template <> struct penal<R> {                                                          \
     typedef coh_penal_##suffix S;                                                        \
+    static S make(const coh_sparse_member *m, double f) {                                \
+      return coh_penal_make_##suffix(m, f);                                              \
+    }                                                                                    \
     static __device__ R base(const S *s, R w, R g, R mask) {                             \
       return coh_penal_base_##suffix(s, w, g, mask);                                     \
     }                                                                                    \
@@ -59,50 +48,51 @@ template <class R> struct el;
       return coh_running_##suffix(s, mean, value);                                       \
     }                                                                                    \
   };
-EL(float, f32)
-EL(double, f64)
-#undef EL
+PENAL(float, f32)
+PENAL(double, f64)
+#undef PENAL
 
 /* A range of a member: where it starts among w, g, m, v and among all other arrays. */
 template <class R> struct range {
   size_t row, place, count;
   coh_penalty penalty;
-  typename penal<R>::type numbers;
+  typename penal<R>::S numbers;
 };
 
 /* w, g, m, v at i, the others at k; as sparse_coupled in kernels_real.h. */
 template <class R>
 static __device__ void coupled(const coh_sparse_args &a, const range<R> &r, size_t i,
                                size_t k) {
-  const typename penal<R>::type *s = &r.numbers;
+  const typename penal<R>::S *s = &r.numbers;
   const bool means = r.penalty == COH_PENALTY_MEANS;
   R *w = (R *)a.w + i, *v = (R *)a.c[0] + k, *q = (R *)a.c[1] + k, *u = (R *)a.c[2] + k;
   R *aw = (R *)a.mean[0] + k, *av = (R *)a.mean[1] + k;
   R *aq = (R *)a.mean[2] + k, *au = (R *)a.mean[3] + k;
   const R mask = ((const R *)a.mask)[k];
-  R gv, gq, d = el<R>::base(s, *w, ((const R *)a.g)[i], mask);
-  d += el<R>::gates(s, *w, *v, *q, means ? *au : *u, &gv, &gq);
-  R gu = means ? el<R>::multiplier(s, *aw, *av, *aq) : el<R>::multiplier(s, *w, *v, *q);
-  *w = el<R>::adam(s, *w, d, (R *)a.m + i, (R *)a.v + i) * mask;
-  *v = el<R>::adam(s, *v, gv, (R *)a.cm[0] + k, (R *)a.cv[0] + k);
-  *q = el<R>::clamp(el<R>::adam(s, *q, gq, (R *)a.cm[1] + k, (R *)a.cv[1] + k));
-  *u = el<R>::adam(s, *u, gu, (R *)a.cm[2] + k, (R *)a.cv[2] + k);
+  R gv, gq, d = penal<R>::base(s, *w, ((const R *)a.g)[i], mask);
+  d += penal<R>::gates(s, *w, *v, *q, means ? *au : *u, &gv, &gq);
+  R gu = means ? penal<R>::multiplier(s, *aw, *av, *aq)
+               : penal<R>::multiplier(s, *w, *v, *q);
+  *w = penal<R>::adam(s, *w, d, (R *)a.m + i, (R *)a.v + i) * mask;
+  *v = penal<R>::adam(s, *v, gv, (R *)a.cm[0] + k, (R *)a.cv[0] + k);
+  *q = penal<R>::clamp(penal<R>::adam(s, *q, gq, (R *)a.cm[1] + k, (R *)a.cv[1] + k));
+  *u = penal<R>::adam(s, *u, gu, (R *)a.cm[2] + k, (R *)a.cv[2] + k);
   if (!means) return;
-  *aw = el<R>::running(s, *aw, *w);
-  *av = el<R>::running(s, *av, *v);
-  *aq = el<R>::running(s, *aq, *q);
-  *au = el<R>::running(s, *au, *u);
+  *aw = penal<R>::running(s, *aw, *w);
+  *av = penal<R>::running(s, *av, *v);
+  *aq = penal<R>::running(s, *aq, *q);
+  *au = penal<R>::running(s, *au, *u);
 }
 
 template <class R>
 static __device__ void plain(const coh_sparse_args &a, const range<R> &r, size_t i,
                              size_t k) {
-  const typename penal<R>::type *s = &r.numbers;
+  const typename penal<R>::S *s = &r.numbers;
   R *w = (R *)a.w + i;
   const R mask = ((const R *)a.mask)[k];
-  R d = el<R>::base(s, *w, ((const R *)a.g)[i], mask);
-  d += r.penalty == COH_PENALTY_EXP ? el<R>::exp(s, *w) : el<R>::l1(s, *w);
-  *w = el<R>::adam(s, *w, d, (R *)a.m + i, (R *)a.v + i) * mask;
+  R d = penal<R>::base(s, *w, ((const R *)a.g)[i], mask);
+  d += r.penalty == COH_PENALTY_EXP ? penal<R>::exp(s, *w) : penal<R>::l1(s, *w);
+  *w = penal<R>::adam(s, *w, d, (R *)a.m + i, (R *)a.v + i) * mask;
 }
 
 template <class R>
