@@ -25,7 +25,8 @@ ifeq ($(FAKE_CUDA),1)
 override CUDA := 0
 endif
 NVCC       ?= $(CUDA_HOME)/bin/nvcc
-NVCC_ARCHS ?= 80 90 100
+# those of these that nvcc knows: 100 from CUDA 12.8 on
+NVCC_ARCHS ?= $(filter $(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch)),80 90 100)
 
 WARN   := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -Wstrict-prototypes \
           -Wmissing-prototypes -Wpointer-arith -Wwrite-strings

@@ -15,6 +15,10 @@ static int nccl_version(void) {
   } get;
   void *library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
   int version = 0;
+#ifdef COH_CUDA_HOME
+  if (!library)
+    library = dlopen(COH_CUDA_HOME "/lib64/libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
+#endif
   get.object = library ? dlsym(library, "ncclGetVersion") : NULL;
   if (get.object && get.call(&version) != 0) version = 0;
   return version;
@@ -46,7 +50,7 @@ cleanup:
   return rc;
 }
 
-/* TFLOP/s of float32 products by `math`; smaller ones where the GPU is a test's. */
+/* TFLOP/s of float32 products by `math`; of small ones where there is little memory. */
 static int rate_of(const coh_device_wish *wish, double *rate, char text[96], size_t *left,
                    coh_error *err) {
   int rc;
@@ -55,7 +59,7 @@ static int rate_of(const coh_device_wish *wish, double *rate, char text[96], siz
   coh_device *dev = NULL;
   COH_TRY(coh_device_open_as(wish, COH_F32, &dev, err));
   COH_TRY(dev->ops->memory(dev, left, &total, err));
-  size_t side = total < (size_t)10 << 30 ? SIDE / 64 : SIDE;
+  size_t side = total <= (size_t)1 << 30 ? SIDE / 64 : SIDE;
   for (int i = 0; i < 3; i++)
     COH_TRY(dev->ops->alloc(dev, side * side * sizeof(float), &m[i], err));
   COH_TRY(multiply(dev, m, side, REPEAT, rate, err));

@@ -36,11 +36,22 @@ static cuda *cuda_of(const coh_device *dev) {
   return dev->impl;
 }
 
+/* What users can do about it. */
+static const char *advice(cudaError_t code) {
+  if (code == cudaErrorDevicesUnavailable)
+    return "; another process has this GPU for itself: start one rank a GPU";
+  if (code == cudaErrorNoKernelImageForDevice)
+    return "; cohort was not built for this GPU: NVCC_ARCHS of make chooses "
+           "(docs/gpu.md), "
+           "device.kind = cpu does without";
+  return "";
+}
+
 int coh_cuda_check(cudaError_t code, const char *call, coh_error *err) {
   if (code == cudaSuccess) return COH_OK;
   int verdict = code == cudaErrorMemoryAllocation ? COH_ENOMEM : COH_ELIB;
-  return coh_fail(err, verdict, "GPU: %s (%s) from %s", cudaGetErrorString(code),
-                  cudaGetErrorName(code), call);
+  return coh_fail(err, verdict, "GPU: %s (%s) from %s%s", cudaGetErrorString(code),
+                  cudaGetErrorName(code), call, advice(code));
 }
 
 static int check_blas(const coh_cublas *api, cublasStatus_t code, const char *call,
