@@ -219,8 +219,9 @@ static void summarise_training(shown *s) {
   const char *main_one = coh_main_measure(&s->rows, &most);
   if (main_one && !isnan(measure(s, main_one)))
     coh_text_add(&s->summary, "%s %.4g", main_one, measure(s, main_one)), told++;
-  static const char *const more[] = {"test_loss", "train_accuracy", "train_loss",
-                                     "student_loss_best", "student_loss_median"};
+  static const char *const more[] = {
+      "test_loss",           "train_accuracy",     "train_loss", "student_loss_best",
+      "student_loss_median", "final_loss_testset", "l0_norm",    "compression_rate"};
   for (size_t i = 0; i < sizeof more / sizeof *more; i++)
     if (!isnan(measure(s, more[i])) && (!main_one || strcmp(main_one, more[i]) != 0))
       coh_text_add(&s->summary, "%s%s %.4g", told++ ? ", " : "", more[i],

@@ -65,8 +65,11 @@ static void describe_sweep(many *m, const results *of) {
   const coh_config *c = coh_sweep_base(of->sweep);
   bool extracts = c->experiment.job == COH_JOB_EXTRACT;
   coh_text_add(&m->about, "Sweep %s (%.*s): %s, %s, on %s;", m->name, COH_HASH_SHOWN,
-               of->hash.hex, extracts ? "extraction" : "training", c->model.name,
-               extracts ? c->query.datagen : c->dataset.name);
+               of->hash.hex,
+               extracts                                ? "extraction"
+               : c->experiment.job == COH_JOB_COMPRESS ? "compression"
+                                                       : "training",
+               c->model.name, extracts ? c->query.datagen : c->dataset.name);
   for (size_t a = 0; a < coh_sweep_axes(of->sweep); a++) {
     const coh_param *p = coh_sweep_param(of->sweep, a);
     coh_text_add(&m->about, "%s %zu values of %s.%s", a ? "," : "",

@@ -1,5 +1,6 @@
 /* stage.c - one training with its files: resumes from its checkpoint, saves checkpoint
  * and metrics while it runs, the model at its end. Every job trains through here. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,8 +24,10 @@ int stage_metric(void *ctx, uint64_t step, const char *name, size_t N,
   const stage_run *r = ctx;
   int rc = COH_OK;
   if (r->job->grid.rank != 0) return COH_OK;
-  for (size_t n = 0; n < N && !rc; n++)
+  for (size_t n = 0; n < N && !rc; n++) {
+    if (r->stage->method && isnan(values[n])) continue; /* a member that has ended */
     rc = coh_metrics_add(r->metrics, step, name, n, values[n], err);
+  }
   return rc;
 }
 

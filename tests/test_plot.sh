@@ -216,9 +216,27 @@ verdict "a compression" ends 0 run c.ini experiment.quiet=true
 verdict "a compression ... over its strength" drawn results/small/plots \
   measure-compress.alpha measure-compress.alpha-l0_norm heatmap pareto parallel
 verdict "a compression ... and its page" page results/small/report.html
-verdict "a compression ... one of its runs" ends 0 plot results/small --run 11
+verdict "a compression ... is called one" has results/small/plots/status.gp ": compression, dense_2_6_5_1"
+verdict "a compression ... one of its runs" ends 0 report results/small --run 11
+verdict "a compression ... how small it is" has results/small/plots/run-11/report.html "compression_rate"
 verdict "a compression ... its weights" drawn results/small/plots/run-11 l0 layers-1 \
   layers-2 layers-3
+
+# Runs that end at different steps, with losses below 0: code lengths of a Gaussian.
+sed -e '/^\[sweep\]/,$d; s/^max_epochs.*/max_epochs = 600\nsmoothing_window = 8/' \
+  -e 's/^\[compress\]/[training]\nlr = 1e-2\nevaluate_every = 5ep\n&/' "$work/c.ini" >"$work/e.ini"
+printf '[sweep]\ncompress.procedure = rl1\ncompress.alpha = 0, 1, 3\n' >>"$work/e.ini"
+verdict "runs that end apart" ends 0 run e.ini experiment.quiet=true experiment.name=apart
+pack=$(cd "$work" && ls -d results/apart/1-1/packs/* | head -1)
+verdict "runs that end apart ... their curves" ends 0 plot "$pack" loss --out apart
+verdict "runs that end apart ... it is told" has apart/loss.gp "of them ended earlier and"
+verdict "runs that end apart ... and no one diverged" \
+  sh -c "! grep -q diverged '$work/apart/loss.gp'"
+verdict "runs that end apart ... have no rows beyond" \
+  sh -c "! grep -q nan '$work/$pack/metrics.csv'"
+verdict "losses below 0" grep -q "^test set,[0-9]*,-" "$work/apart/loss.csv"
+verdict "losses below 0 ... are on a linear axis" \
+  sh -c "! grep -q 'logscale y' '$work/apart/loss.gp'"
 
 # ---- a browser -------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ typedef struct series {
   uint64_t *step;
   double *value;
   size_t bad; /* members whose last value is no number */
+  size_t
+      ended; /* whose last value, a number, is of an earlier step than that of others */
 } series;
 
 static void series_free(series *s) {
@@ -50,17 +52,37 @@ static void thin(series *s) {
   s->n = kept;
 }
 
-static void count_bad(series *s) {
-  for (size_t k = 0; k < s->n_member; k++)
-    s->bad += s->n > 0 && !isfinite(s->value[(s->n - 1) * s->n_member + k]);
-}
-
 /* The row of one of the members that are looked at; *member counts from the first. */
 static bool is_asked_for(const coh_figures *f, const coh_metrics_row *r, const char *name,
                          size_t *member) {
   if (strcmp(r->name, name) != 0 || r->member < f->first) return false;
   *member = r->member - f->first;
   return f->members == 0 || *member < f->members;
+}
+
+/* How the members end, by their last rows: also of steps that are not drawn. */
+static int count_ends(const coh_figures *f, const coh_metrics *m, const char *name,
+                      series *s, coh_error *err) {
+  int rc;
+  size_t member, *last = NULL; /* 1 + row of each member's last step; 0: it has none */
+  COH_TRY(coh_alloc(&last, s->n_member, sizeof *last, err));
+  for (size_t i = 0; i < coh_metrics_count(m); i++) {
+    coh_metrics_row r = coh_metrics_get(m, i);
+    if (!is_asked_for(f, &r, name, &member)) continue;
+    if (last[member] == 0 || coh_metrics_get(m, last[member] - 1).step <= r.step)
+      last[member] = i + 1;
+  }
+  for (size_t k = 0; k < s->n_member; k++) {
+    if (last[k] == 0) continue;
+    coh_metrics_row r = coh_metrics_get(m, last[k] - 1);
+    if (!isfinite(r.value))
+      s->bad++;
+    else
+      s->ended += r.step < s->step[s->n - 1];
+  }
+cleanup:
+  free(last);
+  return rc;
 }
 
 /* Empty where there is no such name. */
@@ -80,6 +102,7 @@ static int series_of(const coh_figures *f, const coh_metrics *m, const char *nam
   for (size_t i = 0; i < s->n; i++)
     if (i == 0 || s->step[i] != s->step[i - 1]) s->step[unique++] = s->step[i];
   s->n = unique;
+  COH_TRY(count_ends(f, m, name, s, err));
   thin(s);
   size_t cells;
   COH_TRY(coh_product(&cells, err, s->n, s->n_member, sizeof(double)));
@@ -91,7 +114,6 @@ static int series_of(const coh_figures *f, const coh_metrics *m, const char *nam
     if (is_asked_for(f, &r, name, &member) && s->step[at] == r.step)
       s->value[at * s->n_member + member] = r.value;
   }
-  count_bad(s);
 cleanup:
   return rc;
 }
@@ -164,7 +186,8 @@ static bool has_finite(const series *s) {
 typedef struct wish {
   const char *kind, *title, *what, *unit; /* unit: the label of the axis */
   const char *name[2], *label[2];         /* of metrics.csv, and in the key */
-  bool log, members; /* members: each of them, and the median, not mean and range */
+  bool log, members; /* log: where no value is negative; members: each of them, and the
+                        median, not mean and range */
 } wish;
 
 /* Curve number c of a figure; `index` counts the blocks of the CSV. */
@@ -206,6 +229,9 @@ static void describe(const wish *w, const series *s, coh_text *out) {
                  " %zu of them end%s without a number (diverged) and %s left out "
                  "from there on.",
                  s->bad, s->bad == 1 ? "s" : "", s->bad == 1 ? "is" : "are");
+  if (s->ended)
+    coh_text_add(out, " %zu of them ended earlier and %s left out from there on.",
+                 s->ended, s->ended == 1 ? "is" : "are");
 }
 
 /* Each member by itself, if they are not too many. */
@@ -223,11 +249,13 @@ static void add_thin_lines(const series *s, coh_sketch *k, size_t index) {
         k->name, COH_SKY);
 }
 
-static void log_axis(coh_text *out, const series s[2]) {
+/* Logarithmic, unless there are negative values, as code lengths may be. */
+static void value_axis(coh_text *out, const series s[2]) {
   double least = INFINITY, most = 0;
   for (size_t c = 0; c < 2; c++)
     for (size_t i = 0; i < s[c].n * s[c].n_member; i++) {
       double v = s[c].value[i];
+      if (isfinite(v) && v < 0) return;
       if (isfinite(v) && v > 0) least = fmin(least, v), most = fmax(most, v);
     }
   coh_gnuplot_log(out, "y", least, most);
@@ -247,7 +275,7 @@ static int sketch(coh_figures *f, const wish *w, series s[2], coh_error *err) {
     if (s[c].n) end = fmax(end, (double)s[c].step[s[c].n - 1]);
   coh_gnuplot_tics(&k.script, "x", 0, end, true);
   coh_text_add(&k.script, "set xrange [0:%.10g]\n", end > 0 ? end : 1);
-  if (w->log) log_axis(&k.script, s);
+  if (w->log) value_axis(&k.script, s);
   for (size_t c = 0; c < 2 && rc == COH_OK; c++) {
     if (s[c].n == 0) continue;
     if (index) coh_text_add(&k.csv, "\n\n");
