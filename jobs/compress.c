@@ -246,8 +246,8 @@ int compress_save(const job *j, training *t, coh_trainer *trainer, const char *f
   COH_TRY(coh_compress_results(t->compress, trainer, t->result, err));
   COH_TRY(coh_format(path, sizeof path, err, "%s/original.csv", folder));
   if (j->grid.rank == 0)
-    rc = original_write(path, t->n_run, t->described, status.total_seconds, t->result,
-                        err);
+    rc = original_write(path, t->n_run, t->described, coh_device_stream(t->dev) != NULL,
+                        status.total_seconds, t->result, err);
   COH_TRY(coh_agree(j->grid.world, rc, err));
 cleanup:
   free(params);

@@ -25,6 +25,9 @@ static const char header[] =
     "final_loss_trainset,final_loss_valset,final_loss_testset,final_l0_loss,"
     "final_sigma,l0_norm\n";
 
+/* Stands for the device, which is not open yet when a run is described. */
+#define DEVICE "\x1f"
+
 /* ---- cells: each with a comma behind it
  * ------------------------------------------------
  */
@@ -74,7 +77,7 @@ static void add_network(coh_text *t, const coh_config *cfg, bool drawn) {
   widths(t, cfg->compress.architecture_teacher);
   widths(t, cfg->model.name);
   text(t, cfg->training.precision == COH_F64 ? "Float64" : "Float32");
-  text(t, "cpu_device");
+  coh_text_add(t, DEVICE ",");
   flag(t, !cfg->experiment.quiet);
   text(t, "Adam");
   real(t, cfg->training.lr);
@@ -155,9 +158,11 @@ cleanup:
 /* ---- the table
  * ------------------------------------------------------------------------- */
 
-static void add_row(coh_text *t, const char *described, const char *start, double seconds,
-                    const coh_compress_result *r) {
-  coh_text_add(t, "%s%s,", described, start);
+static void add_row(coh_text *t, const char *described, const char *dev,
+                    const char *start, double seconds, const coh_compress_result *r) {
+  const char *place = strstr(described, DEVICE);
+  coh_text_add(t, "%.*s%s%s%s,", (int)(place - described), described, dev,
+               place + strlen(DEVICE), start);
   real(t, seconds);
   for (int i = 0; i < 3; i++) real(t, r->accuracy[i]);
   for (int i = 0; i < 3; i++) real(t, r->loss[i]);
@@ -167,8 +172,8 @@ static void add_row(coh_text *t, const char *described, const char *start, doubl
   coh_text_add(t, "\n");
 }
 
-int original_write(const char *path, size_t n, char *const *described, double seconds,
-                   const coh_compress_result *results, coh_error *err) {
+int original_write(const char *path, size_t n, char *const *described, bool gpu,
+                   double seconds, const coh_compress_result *results, coh_error *err) {
   int rc;
   char start[32] = "";
   coh_text t = {0};
@@ -177,7 +182,8 @@ int original_write(const char *path, size_t n, char *const *described, double se
   if (localtime_r(&began, &tm)) strftime(start, sizeof start, "%Y-%m-%dT%H:%M:%S", &tm);
   coh_text_add(&t, "%s", header);
   for (size_t i = 0; i < n; i++)
-    add_row(&t, described[i], start, seconds / (double)n, results + i);
+    add_row(&t, described[i], gpu ? "gpu_device" : "cpu_device", start,
+            seconds / (double)n, results + i);
   COH_TRY(coh_text_check(&t, err));
   COH_TRY(coh_file_write(path, t.data, t.len, err));
 cleanup:

@@ -9,8 +9,8 @@
  * the three sets. */
 int original_describe(const coh_config *, const size_t n[3], bool gauss, char **out,
                       coh_error *);
-/* Writes a table of n runs that took `seconds` together. */
-int original_write(const char *path, size_t n, char *const *described, double seconds,
-                   const coh_compress_result *, coh_error *);
+/* Writes a table of n runs that took `seconds` together, on a GPU or not. */
+int original_write(const char *path, size_t n, char *const *described, bool gpu,
+                   double seconds, const coh_compress_result *, coh_error *);
 
 #endif

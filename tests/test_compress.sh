@@ -99,6 +99,7 @@ assert list(original.columns[12:15]) == ["α", "β", "ρ"]
 assert original.columns[50] == "seed" and original.columns[-1] == "l0_norm"
 assert sorted(original.l0_norm) == sorted(t.l0_norm)
 assert (original.architecture_student == "[2, 25, 25, 1]").all()
+assert (original.dev == "cpu_device").all() and (original.optimizer == "Adam").all()
 curves = pd.read_csv(base / t.folder[0] / "metrics.csv")
 assert {"train_loss", "val_loss", "test_loss", "l0_mask", "sigma"} <= set(curves.name)
 P

@@ -239,6 +239,8 @@ import sys, pandas
 gpu, cpu = (pandas.read_csv(f"{sys.argv[1]}/{k}/1-1/runs.csv") for k in ("cuda", "cpu"))
 for name, tolerance in ("final_loss_testset", 1e-4), ("threshold", 1e-4), ("l0_norm", 5):
     assert len(cpu) == 4 and (gpu[name] - cpu[name]).abs().max() < tolerance, (gpu, cpu)
+pack = f"{sys.argv[1]}/cuda/1-1/{gpu.folder[0]}"
+assert (pandas.read_csv(f"{pack}/original.csv").dev == "gpu_device").all()
 P
 }
 verdict "networks are compressed as on the CPU, to rounding" compresses_alike

@@ -277,7 +277,7 @@ static int end_regularised(coh_compress *c, const coh_train_view *v, const list 
     if (coh_spec_at(c, v->slot[ends->index[k]])->procedure != COH_NO_PROCEDURE)
       list_add(&pruned, ends->index[k], true);
   COH_TRY(measure(c, v, ends, true, err));
-  COH_TRY(coh_prune(c, v, pruned.n, pruned.index, pruned.final, err));
+  COH_TRY(coh_prune(c, v, pruned.n, pruned.index, pruned.final, true, err));
   COH_TRY(measure(c, v, ends, false, err));
   for (size_t k = 0; k < ends->n; k++) COH_TRY(finetune(c, v->slot[ends->index[k]], err));
 cleanup:
@@ -309,7 +309,7 @@ int coh_phases(coh_compress *c, const coh_train_view *v, int *state, coh_error *
     else
       COH_TRY(check(c, v, i, &shrink, err));
   }
-  COH_TRY(coh_prune(c, v, shrink.n, shrink.index, shrink.final, err));
+  COH_TRY(coh_prune(c, v, shrink.n, shrink.index, shrink.final, false, err));
   for (size_t i = 0; i < N; i++)
     if (state[v->slot[i]] == COH_MEMBER_ACTIVE) COH_TRY(find_end(c, v, i, &ends, err));
   COH_TRY(end_regularised(c, v, &ends, err));

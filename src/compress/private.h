@@ -86,7 +86,7 @@ struct coh_compress {
 /* One network while it is pruned, on the host. */
 typedef struct coh_pruning {
   size_t index, place; /* in the ensemble, in the block */
-  bool final;
+  bool final, ends;
   double *p, *mask, *twin, *gate; /* [P]; twin and gate NULL without gates */
 } coh_pruning;
 
@@ -125,11 +125,11 @@ int coh_random_gradient(coh_compress *, coh_squeezed *, const coh_compress_spec 
 
 /* ---- prune.c --------------------------------------------------------------------------
  */
-/* Prunes members of the ensemble: index[n] of them, final as in the contract. `layers`:
- * with regressions of the layers before, where the spec of the member's phase wants them.
- */
+/* Prunes members of the ensemble: index[n] of them, final as in the contract; regressions
+ * of the layers come before, where the spec of the member's phase wants them. ends: this
+ * is the pruning behind the regularised phase, not one within a phase. */
 int coh_prune(coh_compress *, const coh_train_view *, size_t n, const size_t *index,
-              const bool *final, coh_error *);
+              const bool *final, bool ends, coh_error *err);
 double coh_count(const double *mask, size_t P);
 
 /* ---- phase.c --------------------------------------------------------------------------

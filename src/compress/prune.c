@@ -111,7 +111,8 @@ cleanup:
   return rc;
 }
 
-/* At the end of a phase on the set that was asked for, else on the training set. */
+/* At the end of the regularised phase on the set that was asked for; while shrinking on
+ * the training set. */
 static int cut(coh_compress *c, size_t n, coh_pruning *job, coh_error *err) {
   int rc = COH_OK;
   coh_pruning **list = NULL;
@@ -120,7 +121,7 @@ static int cut(coh_compress *c, size_t n, coh_pruning *job, coh_error *err) {
     size_t count = 0;
     for (size_t k = 0; k < n; k++) {
       const coh_compress_spec *s = coh_spec_at(c, job[k].place);
-      if ((job[k].final || !job[k].gate) && set == (s->tamade_val && job[k].final))
+      if ((job[k].final || !job[k].gate) && set == (s->tamade_val && job[k].ends))
         list[count++] = job + k;
     }
     COH_TRY(cut_on(c, count, list, set, err));
@@ -170,13 +171,13 @@ cleanup:
 }
 
 int coh_prune(coh_compress *c, const coh_train_view *v, size_t n, const size_t *index,
-              const bool *final, coh_error *err) {
+              const bool *final, bool ends, coh_error *err) {
   int rc = COH_OK;
   coh_pruning *job = NULL;
   if (n == 0) return COH_OK;
   COH_TRY(coh_alloc(&job, n, sizeof *job, err));
   for (size_t k = 0; k < n; k++) {
-    job[k] = (coh_pruning){index[k], v->slot[index[k]], final[k], 0, 0, 0, 0};
+    job[k] = (coh_pruning){index[k], v->slot[index[k]], final[k], ends, 0, 0, 0, 0};
     COH_TRY(fetch(c, v, job + k, err));
     COH_TRY(before_cut(c, job + k, err));
   }

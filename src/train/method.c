@@ -55,6 +55,7 @@ int coh_method_epoch(coh_trainer *t, coh_error *err) {
   double(*row)[2] = NULL, (*all)[2] = NULL;
   COH_TRY(coh_alloc(&row, t->count, sizeof *row, err));
   COH_TRY(coh_alloc(&all, t->N, sizeof *all, err));
+  COH_TRY(coh_grid_meet(t->grid, err)); /* before the method's own waiting for others */
   COH_TRY(coh_agree(t->grid->world, ask(t, row, err), err));
   COH_TRY(coh_grid_allgather_rows(t->grid, t->N, sizeof *row, row, all, err));
   for (size_t n = 0; n < t->N; n++) {
