@@ -28,6 +28,7 @@ typedef struct bench {
   coh_device *dev;
   coh_compress_data data;
   coh_plan plan;
+  double *teacher; /* its parameters */
   coh_compress_spec spec;
   coh_compress *c;
   coh_ensemble *ens;
@@ -54,7 +55,7 @@ static void open_bench(bench *b, const char *model, coh_act act,
   cfg.compress.binary_search_resolution = 1e9; /* no search: nothing is cut */
   OK(coh_grid_create(MPI_COMM_SELF, 1, &b->grid, &err));
   OK(coh_device_open_cpu(NULL, COH_F64, &b->dev, &err));
-  OK(coh_teacher_student(&cfg, COH_F64, &b->data, &teacher, NULL, &err));
+  OK(coh_teacher_student(&cfg, COH_F64, &b->data, &teacher, &b->teacher, &err));
   OK(coh_plan_parse(model, act, 0, &b->plan, &members, &err));
   OK(coh_compress_spec_of(&cfg, &b->data.train, &b->spec, &err));
   OK(coh_compress_create(&b->grid, b->dev, &b->plan, 1, &b->spec, &b->data, 0, &b->c,
@@ -77,6 +78,7 @@ static void close_bench(bench *b) {
   b->dev->ops->free(b->dev, b->m);
   b->dev->ops->free(b->dev, b->v);
   coh_compress_data_free(&b->data);
+  free(b->teacher);
   coh_device_close(b->dev);
   coh_grid_destroy(&b->grid);
 }
@@ -194,9 +196,42 @@ static void dead_rectifier(void **state) {
   close_bench(&b);
 }
 
+/* ---- which data the threshold is from -------------------------------------------------
+ */
+
+static double threshold(double tolerance, bool val, bool ends) {
+  bench b;
+  const size_t index[1] = {0};
+  const bool final[1] = {true};
+  open_bench(&b, "dense_2_5_8_1", COH_TANH, COH_RL1); /* as the teacher */
+  b.c->spec->tamade_val = val;
+  b.c->spec->tolerance = tolerance;
+  b.c->spec->resolution = 1e-7;
+  memcpy(b.ens->params, b.teacher, b.plan.P * sizeof *b.teacher);
+  OK(coh_prune(b.c, &b.view, 1, index, final, ends, &err));
+  double found = b.c->member->result.threshold;
+  close_bench(&b);
+  return found;
+}
+
+/* tamade_data = val is about the end of the regularised phase; while shrinking it is the
+ * training set, at the last epoch, too. */
+static void set_of_the_threshold(void **state) {
+  (void)state;
+  size_t unlike = 0;
+  for (double tolerance = 0.05; tolerance < 20; tolerance *= 1.5) {
+    double train = threshold(tolerance, false, true);
+    unlike += threshold(tolerance, true, true) != train;
+    assert_true(threshold(tolerance, true, false) == train);
+    assert_true(threshold(tolerance, false, false) == train);
+  }
+  assert_true(unlike > 0);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(best_state),
+      cmocka_unit_test(set_of_the_threshold),
       cmocka_unit_test(paths),
       cmocka_unit_test(dead_rectifier),
   };
