@@ -195,7 +195,9 @@ static int command(int argc, char **argv, bool page) {
 }
 
 static bool wants_help(int argc, char **argv) {
-  return argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0);
+  for (int i = 2; i < argc; i++)
+    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return true;
+  return false;
 }
 
 int command_plot(int argc, char **argv) {

@@ -93,6 +93,8 @@ verdict "gnuplot alone draws it again" sh -c "cd '$work/few' && gnuplot -e \"for
   target='again.png'\" sizes.gp && cmp sizes.png again.png"
 verdict "a kind that is none" ends 2 plot "results/$name" dendogram
 verdict "a kind that is none ... is told" says 'no kind of figure "dendogram"'
+verdict "help behind a path" ends 0 plot nothing/there --help
+verdict "help behind a path ... tells the kinds" says "dendrogram"
 verdict "a path that is none" ends 2 plot nothing/there
 
 # ---- without gnuplot ---------------------------------------------------------------------------

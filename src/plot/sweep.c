@@ -319,59 +319,82 @@ static int draw_measures(coh_figures *f, const coh_plot_sweep *p, const coh_swee
 /* ---- a measure over two parameters ----------------------------------------------------
  */
 
+/* Least and largest mean of a map. */
+typedef struct map_range {
+  double least, largest;
+} map_range;
+
+static map_range map_csv(const against *a, coh_text *csv) {
+  map_range r = {INFINITY, -INFINITY};
+  coh_text_add(csv, "x_place,y_place,mean,runs,x,y\n");
+  for (size_t i = 0; i < a->x->n_value; i++)
+    for (size_t k = 0; k < a->by->n_value; k++) {
+      group g = group_of(a, i, k);
+      if (g.n == 0) continue;
+      r.least = fmin(r.least, g.mean);
+      r.largest = fmax(r.largest, g.mean);
+      coh_text_add(csv, "%zu,%zu,", i, k);
+      coh_csv_number(csv, g.mean);
+      coh_text_add(csv, ",%zu,", g.n);
+      coh_csv_cell(csv, a->x->value[i]);
+      coh_text_add(csv, ",");
+      coh_csv_cell(csv, a->by->value[k]);
+      coh_text_add(csv, "\n");
+    }
+  return r;
+}
+
+static void map_axes(const against *a, bool log, coh_text *script) {
+  const coh_column *x = a->x, *y = a->by, *z = a->y;
+  coh_gnuplot_palette(script);
+  coh_axis_label("x", x, "", script);
+  coh_axis_label("y", y, "", script);
+  coh_text_add(script, "set cblabel ");
+  coh_gnuplot_quote(script, z->name);
+  coh_text_add(script, "\n");
+  coh_axis_values("x", x, script);
+  coh_axis_values("y", y, script);
+  if (log) coh_axis_numbers("cb", z, log, a->frame->n, script);
+  coh_text_add(script,
+               COH_BAR_MARGIN
+               "unset grid\nset border 0\nset xrange [-0.5:%.1f]\nset yrange "
+               "[-0.5:%.1f]\n",
+               (double)x->n_value - 0.5, (double)y->n_value - 0.5);
+}
+
+/* Fields of the map, with their numbers where these have room. */
+static void map_fields(const against *a, map_range r, bool log, coh_sketch *s) {
+  bool labels = a->x->n_value <= 8 && a->by->n_value <= 10;
+  coh_text_add(&s->script,
+               "plot '%s.csv' skip 1 using 1:2:(0.46):(0.46):3 with boxxyerror linecolor "
+               "palette fillstyle solid noborder",
+               s->name);
+  if (labels)
+    coh_text_add(
+        &s->script,
+        ", \\\n  '%s.csv' skip 1 using 1:2:(sprintf('%s', $3)):($3 > %.10g ? 0 : "
+        "16777215) with labels font ',%d' textcolor rgb variable",
+        s->name, log ? "%.0e" : "%.3g",
+        log ? sqrt(r.least * r.largest) : (r.least + r.largest) / 2,
+        a->x->n_value > 5 ? 9 : 11);
+  coh_text_add(&s->script, "\n");
+}
+
 static int draw_heatmap(coh_figures *f, const coh_sweep_view *v, const coh_column *x,
                         const coh_column *y, const coh_plot_axis *wish, coh_error *err) {
   coh_sketch s;
   const coh_column *z = v->z;
   coh_text title = {0};
-  against a = {.frame = v->frame, .x = x, .y = z, .by = y};
-  bool labels = x->n_value <= 8 && y->n_value <= 10;
-  double least = INFINITY, largest = -INFINITY;
+  const against a = {.frame = v->frame, .x = x, .y = z, .by = y};
+  bool log = coh_axis_is_log(wish, z, v->frame->n);
   coh_text_add(&title, "%s over %s and %s", z->name, x->name, y->name);
   coh_sketch_begin(&s, "heatmap", "", title.data ? title.data : "");
   coh_text_free(&title);
   coh_text_add(&s.caption, "Mean of %s over %s and %s, of all runs that share both.",
                z->name, x->name, y->name);
-  coh_text_add(&s.csv, "x_place,y_place,mean,runs,x,y\n");
-  for (size_t i = 0; i < x->n_value; i++)
-    for (size_t k = 0; k < y->n_value; k++) {
-      group g = group_of(&a, i, k);
-      if (g.n == 0) continue;
-      least = fmin(least, g.mean);
-      largest = fmax(largest, g.mean);
-      coh_text_add(&s.csv, "%zu,%zu,", i, k);
-      coh_csv_number(&s.csv, g.mean);
-      coh_text_add(&s.csv, ",%zu,", g.n);
-      coh_csv_cell(&s.csv, x->value[i]);
-      coh_text_add(&s.csv, ",");
-      coh_csv_cell(&s.csv, y->value[k]);
-      coh_text_add(&s.csv, "\n");
-    }
-  coh_gnuplot_palette(&s.script);
-  coh_axis_label("x", x, "", &s.script);
-  coh_axis_label("y", y, "", &s.script);
-  coh_text_add(&s.script, "set cblabel ");
-  coh_gnuplot_quote(&s.script, z->name);
-  coh_text_add(&s.script, "\n");
-  coh_axis_values("x", x, &s.script);
-  coh_axis_values("y", y, &s.script);
-  bool log = coh_axis_is_log(wish, z, v->frame->n);
-  if (log) coh_axis_numbers("cb", z, log, v->frame->n, &s.script);
-  coh_text_add(
-      &s.script,
-      COH_BAR_MARGIN
-      "unset grid\nset border 0\nset xrange [-0.5:%.1f]\nset yrange [-0.5:%.1f]\n"
-      "plot '%s.csv' skip 1 using 1:2:(0.46):(0.46):3 with boxxyerror linecolor "
-      "palette fillstyle solid noborder",
-      (double)x->n_value - 0.5, (double)y->n_value - 0.5, s.name);
-  if (labels)
-    coh_text_add(
-        &s.script,
-        ", \\\n  '%s.csv' skip 1 using 1:2:(sprintf('%s', $3)):($3 > %.10g ? 0 : "
-        "16777215) with labels font ',%d' textcolor rgb variable",
-        s.name, log ? "%.0e" : "%.3g",
-        log ? sqrt(least * largest) : (least + largest) / 2, x->n_value > 5 ? 9 : 11);
-  coh_text_add(&s.script, "\n");
+  map_range range = map_csv(&a, &s.csv);
+  map_axes(&a, log, &s.script);
+  map_fields(&a, range, log, &s);
   return coh_sketch_draw(f, &s, err);
 }
 
