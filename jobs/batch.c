@@ -177,18 +177,28 @@ cleanup:
 /* ---- begin and end
  * ---------------------------------------------------------------------- */
 
+static const double may_be_alive = 180; /* seconds since the last sign of life */
+
 static int begin_attempt(batch *b, coh_error *err) {
   int rc;
   char slurm_job[65] = "";
   const char *array = getenv("SLURM_ARRAY_JOB_ID"), *task = getenv("SLURM_ARRAY_TASK_ID");
   const char *id = getenv("SLURM_JOB_ID");
   coh_attempt_info info = {.runs = b->count};
+  coh_attempt last;
+  double age;
   if (array && task)
     snprintf(slurm_job, sizeof slurm_job, "%.30s_%.30s", array, task);
   else if (id)
     snprintf(slurm_job, sizeof slurm_job, "%.60s", id);
   if (*slurm_job) info.slurm_job = slurm_job;
   memcpy(info.sweep, b->hash.hex, sizeof info.sweep);
+  COH_TRY(coh_attempt_last(b->sub, &b->job->sink, &last, &age, err));
+  if (last.number > 0 && !*last.ended && age < may_be_alive)
+    coh_say(&b->job->sink, COH_WARN,
+            "start %llu of this sub-batch, on %s, gave a sign of life %.0f s ago; if it "
+            "still runs, it will end, and this start goes on in its place",
+            (unsigned long long)last.number, last.host, age);
   COH_TRY(coh_attempt_begin(b->sub, &info, &b->attempt, err));
   COH_TRY(coh_pack_clean(b->sub, b->attempt.number, err));
 cleanup:

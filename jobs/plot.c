@@ -92,6 +92,20 @@ static int read_option(plot_wish *w, const char *option, char *value, coh_error 
   return COH_OK;
 }
 
+static int refuse_argument(const plot_wish *w, const char *argument, coh_error *err) {
+  coh_text kinds = {0};
+  coh_plot_kind_names(&kinds);
+  int rc = w->page ? coh_fail(err, COH_EUSAGE,
+                              "report: a second argument \"%.60s\"; it draws all kinds, "
+                              "`cohort plot` some",
+                              argument)
+                   : coh_fail(err, COH_EUSAGE,
+                              "plot: no kind of figure \"%.60s\": expected some of %s",
+                              argument, kinds.data ? kinds.data : "");
+  coh_text_free(&kinds);
+  return rc;
+}
+
 static int read_arguments(plot_wish *w, int argc, char **argv, coh_error *err) {
   int rc = coh_alloc(&w->kind, (size_t)argc, sizeof *w->kind, err);
   for (int i = 2; i < argc && rc == COH_OK; i++) {
@@ -103,10 +117,7 @@ static int read_arguments(plot_wish *w, int argc, char **argv, coh_error *err) {
     } else if (!w->page && coh_plot_is_kind(argv[i])) {
       w->kind[w->n_kind++] = argv[i];
     } else {
-      rc = coh_fail(err, COH_EUSAGE,
-                    w->page ? "report: a second argument \"%.60s\"; %s"
-                            : "plot: no kind of figure \"%.60s\"; %s",
-                    argv[i], "--help tells what there is");
+      rc = refuse_argument(w, argv[i], err);
     }
   }
   if (rc == COH_OK && !w->path)
@@ -139,8 +150,13 @@ int plot_tell(const plot_wish *w, const coh_figures *f, const char *figures,
   if (fflush(stdout) != 0) return coh_fail_errno(err, "cannot write to standard output");
   if (w->page) return COH_OK;
   if (n == 0)
-    return coh_fail(err, COH_EDATA, "%s: there is nothing to draw%s yet", w->path,
-                    w->n_kind ? " of this kind" : "");
+    return coh_fail(err, COH_EDATA,
+                    w->n_kind
+                        ? "%s: there is nothing to draw of this kind: a training, an "
+                          "extraction and a sweep have each their own, or it is too "
+                          "early; `cohort plot` without a kind draws all there are"
+                        : "%s: there is nothing to draw yet",
+                    w->path);
   if (drawn < n)
     return coh_fail(err, COH_EDATA, "%zu of %zu figures were not drawn", n - drawn, n);
   return COH_OK;

@@ -477,6 +477,12 @@ static void test_errors_of_values(void **state) {
   assert_refused(TRAIN "[training]\noptimizer = Adm\n",
                  "x.ini:8: training.optimizer = \"Adm\": expected one of sgd, adam; did "
                  "you mean \"adam\"?");
+  assert_refused(TRAIN "[device]\nkind = gpu\n",
+                 "x.ini:8: device.kind = \"gpu\": expected one of auto, cpu, cuda; did "
+                 "you mean \"cuda\"?");
+  assert_refused(TRAIN "[training]\nlr = 1e-3, 1e-2\n",
+                 "x.ini:8: training.lr = \"1e-3, 1e-2\": expected a number above 0; "
+                 "several values make a sweep: [sweep] training.lr");
   assert_refused(
       "[experiment]\njob = trian\n",
       "x.ini:2: experiment.job = \"trian\": expected one of train, extract, compress; "
@@ -501,6 +507,9 @@ static void test_errors_of_overrides(void **state) {
                       "override: training.lr = \"fast\": expected a number above 0");
   assert_refused_with(TRAIN, "training.rl=1",
                       "override: unknown key \"rl\" in [training]: did you mean \"lr\"?");
+  assert_refused_with("[experiment]\njob = compress\n", "compress.β=1",
+                      "override: unknown key \"β\" in [compress]: did you mean "
+                      "\"beta\"?");
   assert_refused_with(TRAIN, "trainin.lr=1",
                       "override: unknown section \"trainin\": did you mean "
                       "\"training\"?");

@@ -417,6 +417,30 @@ static void large_sweep(void **state) {
   free(page);
 }
 
+/* Losses have a logarithmic axis unless one is negative, as a code length may be: a curve
+ * must not end where it crosses zero. */
+static void negative_losses(void **state) {
+  (void)state;
+  static const char *const last[] = {"0.01", "-1.5"};
+  coh_config cfg = extraction_config();
+  cfg.experiment.job = COH_JOB_COMPRESS;
+  for (int i = 0; i < 2; i++) {
+    char path[COH_PATH];
+    coh_text t = {0};
+    OK(coh_format(path, sizeof path, &err, "%s", scratch("negative.csv")));
+    coh_text_add(&t, "step,name,member,value\n0,train_loss,0,10\n5,train_loss,0,%s\n",
+                 last[i]);
+    assert_int_equal(scratch_write(path, t.data, t.len), 0);
+    coh_text_free(&t);
+    coh_figures *f = open_figures(scratch("negative"));
+    OK(coh_plot_training(f, path, &cfg, &err));
+    coh_figures_close(f);
+    char *script = read_all(scratch("negative/loss.gp"));
+    assert_int_equal(strstr(script, "logscale y") != NULL, i == 0);
+    free(script);
+  }
+}
+
 /* The front is what no other run beats; by hand. */
 static void pareto_front(void **state) {
   (void)state;
@@ -489,6 +513,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(odd_trees),
       cmocka_unit_test(narrow_networks),
       cmocka_unit_test(large_sweep),
+      cmocka_unit_test(negative_losses),
       cmocka_unit_test(pareto_front),
       cmocka_unit_test(measure_over_seeds),
       cmocka_unit_test(no_run_is_done),

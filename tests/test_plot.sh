@@ -177,6 +177,13 @@ verdict "axes of one's own" ends 0 plot results/try measure heatmap \
 verdict "axes of one's own ... are drawn" drawn own measure-model.activation heatmap
 verdict "an axis that is none" ends 2 plot results/try measure --x training.rate
 verdict "an axis that is none ... is told what there is" says "training.lr"
+verdict "two parameters make a heat map" ends 0 plot results/try heatmap \
+  --x model.activation --y training.lr --out two
+verdict "two parameters make a heat map ... of a measure" says "test_accuracy over model.activation and training.lr"
+verdict "text as a measure" ends 2 plot results/try measure --y hosts
+verdict "text as a measure ... is told" says "--y hosts: a measure is drawn there"
+verdict "a kind of other runs" ends 1 plot results/try dendrogram
+verdict "a kind of other runs ... is told" says "there is nothing to draw of this kind: a training"
 verdict "a scale that is none" ends 2 plot results/try --x training.lr:sqrt
 verdict "one run of a sweep" ends 0 report results/try --run 3
 verdict "one run of a sweep ... is told" has results/try/plots/run-3/report.html \
@@ -217,6 +224,7 @@ I
 verdict "a compression" ends 0 run c.ini experiment.quiet=true
 verdict "a compression ... over its strength" drawn results/small/plots \
   measure-compress.alpha measure-compress.alpha-l0_norm heatmap pareto parallel
+verdict "a compression ... is called one" has results/small/report.html "): compression, "
 verdict "a compression ... and its page" page results/small/report.html
 verdict "a compression ... is called one" has results/small/plots/status.gp ": compression, dense_2_6_5_1"
 verdict "a compression ... one of its runs" ends 0 report results/small --run 11

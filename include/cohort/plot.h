@@ -52,6 +52,8 @@ const coh_figure *coh_figures_get(const coh_figures *, size_t i);
 const char *coh_figures_notes(const coh_figures *);
 /* All kinds there are: lines "  name       what it shows". */
 void coh_plot_kinds(coh_text *out);
+/* "losses, finetuning, ..." */
+void coh_plot_kind_names(coh_text *out);
 bool coh_plot_is_kind(const char *name);
 
 /* ---- figures of a run ----------------------------------------------------------------

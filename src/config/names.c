@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 enum { NAME_MAX_LEN = 48 }; /* longer than any of ours: nothing is near to more */
 
@@ -36,9 +37,23 @@ static size_t distance(const char *a, size_t n, const char *b, size_t m) {
   return rows[n % 3][m];
 }
 
+/* Other words for some names, which are nearer to something else or to nothing. */
+static const struct {
+  const char *word, *name;
+} other_words[] = {{"gpu", "cuda"}, {"α", "alpha"}, {"β", "beta"}, {"ρ", "rho"}};
+
+static const char *by_other_word(const char *word, const char *const *names) {
+  for (size_t i = 0; i < sizeof other_words / sizeof *other_words; i++)
+    if (strcasecmp(word, other_words[i].word) == 0 &&
+        coh_name_is_among(other_words[i].name, names))
+      return other_words[i].name;
+  return NULL;
+}
+
 const char *coh_name_nearest(const char *name, const char *const *names) {
   size_t n = strlen(name);
-  if (n > NAME_MAX_LEN) return NULL;
+  const char *other = by_other_word(name, names);
+  if (other || n > NAME_MAX_LEN) return other;
   size_t best = 2 + n / 4; /* one more than what still counts as near */
   const char *nearest = NULL;
   for (; *names; names++) {

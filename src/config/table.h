@@ -65,7 +65,8 @@ const char *coh_steps_limit(const char *text);
 /* ---- names.c ----------------------------------------------------------------------- */
 
 /* The name nearest to `name` by edit distance (a swap of neighbours counts once, case
- * does not), or NULL if none is near. `names` ends with NULL. */
+ * does not), or what another word for one of them means, as "gpu"; NULL if none is near.
+ * `names` ends with NULL. */
 const char *coh_name_nearest(const char *name, const char *const *names);
 void coh_name_lower(char *name);
 bool coh_name_is_among(const char *name, const char *const *names);

@@ -236,6 +236,8 @@ static int refuse(const coh_param *p, const char *text, coh_error *err) {
         TEXT_MAX);
   if (p->type == COH_TYPE_STEPS || p->type == COH_TYPE_MILESTONES)
     coh_text_add(&t, "%s", coh_steps_limit(text));
+  if ((p->type == COH_TYPE_INT || p->type == COH_TYPE_REAL) && strchr(text, ','))
+    coh_text_add(&t, "; several values make a sweep: [sweep] %s.%s", p->section, p->key);
   bool listed = p->type == COH_TYPE_LIST && list_has_unknown(p, text, word);
   const char *nearest =
       p->choices ? coh_name_nearest(listed ? word : text, p->choices) : NULL;

@@ -131,7 +131,7 @@ int coh_plot_pareto(coh_figures *f, const coh_plot_sweep *w, const coh_sweep_vie
 /* ---- parallel coordinates -------------------------------------------------------------
  */
 
-enum { MOST_PARALLEL = 7 };
+enum { MOST_PARALLEL = 7, FULL_NAMES = 5 }; /* more axes: without their sections */
 
 /* Where a run is on an axis that goes from 0 to 1. */
 typedef struct scale {
@@ -165,7 +165,8 @@ static void label_axis(const scale *s, size_t at, size_t n, coh_text *out) {
                "set arrow from %g, 0 to %g, 1 nohead linewidth 1 linecolor %s front\n", x,
                x, COH_INK);
   coh_text_add(out, "set label ");
-  coh_gnuplot_quote(out, s->c->name);
+  const char *key = n > FULL_NAMES ? strrchr(s->c->name, '.') : NULL;
+  coh_gnuplot_quote(out, key ? key + 1 : s->c->name);
   coh_text_add(out, " at %g, %s %s font ',9'\n", x, at % 2 ? "1.19" : "1.1", align);
   for (int end = 0; end < 2; end++) {
     if (s->c->number)

@@ -37,6 +37,11 @@ void coh_plot_kinds(coh_text *out) {
     coh_text_add(out, "  %-11s %s\n", kinds[i].name, kinds[i].shows);
 }
 
+void coh_plot_kind_names(coh_text *out) {
+  for (size_t i = 0; i < N_KINDS; i++)
+    coh_text_add(out, "%s%s", i ? ", " : "", kinds[i].name);
+}
+
 bool coh_plot_is_kind(const char *name) {
   for (size_t i = 0; i < N_KINDS; i++)
     if (strcmp(kinds[i].name, name) == 0) return true;

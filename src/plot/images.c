@@ -170,8 +170,8 @@ static void add_tile_axes(const tiles *t, coh_sketch *s) {
   coh_text_add(out,
                "unset grid\nset border 0\nunset xtics\nunset ytics\n"
                "set xrange [-0.5:%.1f]\nset yrange [%.1f:-0.5]\nset cbrange [-1:1]\n"
-               "set cblabel 'weight / largest |weight|'\n",
-               right - 0.5, below - 0.5);
+               "set cblabel 'weight / largest |weight|'%s\n",
+               right - 0.5, below - 0.5, wide ? "" : " offset 0,0.6");
   if (wide) coh_text_add(out, COH_BAR_MARGIN);
   if (!wide)
     coh_text_add(out,
@@ -312,7 +312,7 @@ static int draw_layer(coh_figures *f, const network *w, size_t layer, coh_error 
   size_t across = (l->in + MOST_PIXELS - 1) / MOST_PIXELS;
   bool boxes = wants_boxes((l->in + across - 1) / across, (l->out + down - 1) / down);
   snprintf(part, sizeof part, "%zu", layer + 1);
-  coh_sketch_begin(&s, "layers", part, "Weights of a layer");
+  coh_sketch_begin(&s, "layers", part, "Weights of layer");
   coh_text_add(&s.title, " %zu", layer + 1);
   s.height = 380;
   coh_text_add(&s.csv, "input,neuron,weight\n");

@@ -436,12 +436,28 @@ static int find_column(const coh_frame *f, const coh_plot_axis *wish, const char
   return rc;
 }
 
+static bool is_parameter(const coh_column *c) {
+  return c->is == COH_COLUMN_PARAMETER || c->is == COH_COLUMN_SEED;
+}
+
+static int expect_numbers(const coh_column *c, const char *option, coh_error *err) {
+  if (!c || c->number) return COH_OK;
+  return coh_fail(err, COH_EUSAGE,
+                  "%s %s: a measure is drawn there, and this column has text", option,
+                  c->name);
+}
+
 static int choose(const coh_plot_sweep *p, coh_sweep_view *v, coh_error *err) {
   int rc;
   COH_TRY(find_column(v->frame, &p->x, "--x", &v->x, err));
   COH_TRY(find_column(v->frame, &p->y, "--y", &v->y, err));
   COH_TRY(find_column(v->frame, &p->z, "--z", &v->z, err));
-  if (v->y && v->z && v->y->is != COH_COLUMN_MEASURE) v->y_axis = v->y;
+  if (v->y && (is_parameter(v->y) || (v->z && v->y->is != COH_COLUMN_MEASURE))) {
+    v->y_axis = v->y; /* of a heat map, and no measure */
+    v->y = NULL;
+  }
+  COH_TRY(expect_numbers(v->y, "--y", err));
+  COH_TRY(expect_numbers(v->z, "--z", err));
   if (!v->y) v->y = v->z ? v->z : coh_frame_measure(v->frame, NULL);
   if (!v->z) v->z = v->y;
 cleanup:
