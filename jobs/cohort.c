@@ -190,6 +190,7 @@ static int run_job(job *j, const char *path, size_t n, const char **set,
     rc = start_job(j, err);
   if (rc == COH_OK) make_report(j, sweeps, wish);
 cleanup:
+  coh_watchdog_destroy(j->gpu.dog);
   coh_sweep_destroy(sweep);
   return rc;
 }

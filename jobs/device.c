@@ -1,17 +1,27 @@
 /* device.c - the device of each rank: which GPU, or the processor; how sums over replicas
  * travel; and what happens when a rank is lost while others wait for it on a GPU. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "job.h"
 
+static void leave(int signal) {
+  (void)signal;
+  _exit(JOB_STOPPED);
+}
+
 /* A rank that waits for another one's GPU cannot leave the others behind: all end, as if
- * they had been asked to stop, with what was saved by then. */
+ * they had been asked to stop, with what was saved by then. MPI may be in the middle of
+ * something, on this thread or another one: it has a few seconds. */
 static void give_up(void *ctx, const char *text) {
   const job *j = ctx;
   fprintf(stderr, "cohort: rank %d: %s; run it again to go on from the last checkpoint\n",
           j->grid.rank, text);
   fflush(stderr);
+  signal(SIGALRM, leave);
+  alarm(5);
   MPI_Abort(MPI_COMM_WORLD, JOB_STOPPED);
 }
 
@@ -26,6 +36,8 @@ int job_find_gpu(job *j, coh_error *err) {
   j->gpu = (job_gpu){.number = gpus > 0 ? rank % gpus : 0, .everywhere = !without};
   coh_device_bus_of(j->gpu.number, bus);
   COH_TRY(coh_grid_sharers(&j->grid, bus, &j->gpu.sharers, err));
+  if (j->gpu.everywhere && j->grid.size > 1)
+    COH_TRY(coh_agree(j->grid.world, coh_watchdog_create(&j->gpu.dog, err), err));
 cleanup:
   return rc;
 }
@@ -74,8 +86,8 @@ int job_device(job *j, coh_dtype dtype, coh_device **out, coh_error *err) {
   COH_TRY(coh_agree(j->grid.world, rc, err));
   (void)wish_of(j, &j->gpu.wish, err);
   if (coh_device_stream(*out)) {
-    j->patience =
-        (coh_patience){.seconds = j->cfg.ranks.timeout, .lost = give_up, .ctx = j};
+    j->patience = (coh_patience){
+        .seconds = j->cfg.ranks.timeout, .lost = give_up, .ctx = j, .dog = j->gpu.dog};
     j->grid.patience = &j->patience;
   }
   COH_TRY(coh_grid_choose_sums(&j->grid, *out, (coh_collectives)j->cfg.ranks.collectives,

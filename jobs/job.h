@@ -14,6 +14,7 @@ typedef struct job_gpu {
   int sharers;          /* ranks that have the same one */
   bool everywhere;      /* every rank sees one */
   coh_device_wish wish; /* what job_device opened last */
+  coh_watchdog *dog;    /* of the process, owned by who started the run; or NULL */
   bool told;            /* the user was told where the arithmetic is done */
 } job_gpu;
 

@@ -15,13 +15,20 @@
 
 #include "cohort/device.h"
 
+/* A thread that ends the process where ranks that met do not come to an end with what
+ * they do together. One a process; it costs nothing. */
+typedef struct coh_watchdog coh_watchdog;
+int coh_watchdog_create(coh_watchdog **out, coh_error *err);
+void coh_watchdog_destroy(coh_watchdog *); /* NULL accepted */
+
 /* How long ranks wait for one that does not answer. `lost` is called then; it ends the
  * process, for the others may wait for ever. */
 typedef struct coh_patience {
   double seconds; /* 0: for ever */
   void (*lost)(void *ctx, const char *text);
   void *ctx;
-  double met; /* when all ranks last met; coh_grid_meet's own */
+  coh_watchdog *dog; /* borrowed; NULL: only meetings themselves have a limit */
+  double met;        /* when all ranks last met; coh_grid_meet's own */
 } coh_patience;
 
 typedef struct coh_grid {
@@ -53,8 +60,10 @@ int coh_grid_node(const coh_grid *, int *rank, int *size, coh_error *err);
  * 1 for "". Collective over the world. */
 int coh_grid_sharers(const coh_grid *, const char *bus, int *sharers, coh_error *err);
 /* Returns when all ranks of the world are here. A rank that is more than the patience
- * and twice the time since the last meeting late is lost. */
+ * and twice the time since the last meeting late is lost. From then on to coh_grid_part
+ * ranks do nothing but talk: one that takes longer than the patience is lost, too. */
 int coh_grid_meet(const coh_grid *, coh_error *err);
+void coh_grid_part(const coh_grid *);
 /* Block of members of student group `student` (-1: none) out of N. */
 void coh_grid_block(const coh_grid *, size_t N, int student, size_t *first,
                     size_t *count);

@@ -56,7 +56,10 @@ int coh_method_epoch(coh_trainer *t, coh_error *err) {
   COH_TRY(coh_alloc(&row, t->count, sizeof *row, err));
   COH_TRY(coh_alloc(&all, t->N, sizeof *all, err));
   COH_TRY(coh_grid_meet(t->grid, err)); /* before the method's own waiting for others */
-  COH_TRY(coh_agree(t->grid->world, ask(t, row, err), err));
+  coh_grid_part(t->grid);
+  rc = ask(t, row, err);
+  COH_TRY(coh_grid_meet(t->grid, err));
+  COH_TRY(coh_agree(t->grid->world, rc, err));
   COH_TRY(coh_grid_allgather_rows(t->grid, t->N, sizeof *row, row, all, err));
   for (size_t n = 0; n < t->N; n++) {
     if (t->member[n].state != COH_MEMBER_ACTIVE) continue;
@@ -65,6 +68,7 @@ int coh_method_epoch(coh_trainer *t, coh_error *err) {
     t->member[n].step = t->step;
   }
 cleanup:
+  coh_grid_part(t->grid);
   free(row);
   free(all);
   return rc;

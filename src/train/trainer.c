@@ -279,6 +279,7 @@ static int collect_losses(coh_trainer *t, coh_error *err) {
   for (size_t n = 0; n < t->N; n++)
     if (t->member[n].state == COH_MEMBER_ACTIVE) t->member[n].loss = t->host_loss[n];
 cleanup:
+  coh_grid_part(t->grid);
   free(local);
   return rc;
 }
@@ -382,7 +383,9 @@ static int poll(coh_trainer *t, coh_error *err) {
   if (t->hooks.stop && t->hooks.stop(t->hooks.ctx)) wish = STOP;
   COH_TRY(coh_reducer_settle(t->reducer, err));
   COH_TRY(coh_grid_meet(t->grid, err));
-  COH_TRY(coh_allmax(t->grid->world, &wish, err));
+  rc = coh_allmax(t->grid->world, &wish, err);
+  coh_grid_part(t->grid);
+  COH_TRY(rc);
   uint64_t every = t->hooks.save_steps;
   if (wish == NOTHING && every > 0 && t->step % every == 0) wish = SAVE;
   if (wish != NOTHING) COH_TRY(save(t, err));
@@ -426,8 +429,8 @@ int coh_trainer_run(coh_trainer *t, coh_error *err) {
   t->samples = 0;
   t->steps = 0;
   if (t->step >= t->spec.end || coh_members_active(t) == 0) return COH_OK;
-  COH_TRY(
-      coh_grid_meet(t->grid, err)); /* from here on they are patient with each other */
+  COH_TRY(coh_grid_meet(t->grid, err)); /* patience counts from here */
+  coh_grid_part(t->grid);
   if (t->step == 0) COH_TRY(evaluate_due(t, true, err));
   while (t->step < t->spec.end && coh_members_active(t) > 0) COH_TRY(advance(t, err));
   COH_TRY(fail_in_last_epoch(t, err));
