@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.." || exit 1
 unset MAKEFLAGS MAKELEVEL MFLAGS
 build=$1/fake out=$1/fake/bench-gpu bad=0
 rm -rf "$out"
+mkdir -p "$build"
 if ! PYTHON=/usr/bin/python3 PEER_DEVICE=cpu timeout 300 make -s FAKE_CUDA=1 BUILD="$build" TOY=1 \
   OUT="$out" bench-gpu >"$build/bench-gpu.log" 2>&1; then
   tail -20 "$build/bench-gpu.log"
