@@ -237,6 +237,7 @@ check-long: ## the slow checks: 250 kills, sanitizers, limits of SLURM, table of
 	$(MAKE) test asan
 	bash tests/test_kills.sh $(BUILD) 50
 	bash tests/test_sweep_kills.sh $(BUILD) 200
+	bash tests/lost_ranks.sh $(BUILD)
 	bash tests/test_array.sh $(BUILD) long
 	$(MAKE) recovery
 

@@ -3,7 +3,7 @@
 # (tests/fake_cuda), which runs the kernels on the CPU. The programs of tests/gpu in several orders
 # of threads and blocks; then whole runs: the numbers are those of the CPU to rounding, on any
 # number of ranks, however sums travel, stopped or not; and what is refused, with what message.
-# Ranks that are lost: test_gpu_lost.sh; jobs on a cluster: test_gpu_jobs.sh.
+# Ranks that are lost: lost_ranks.sh; jobs on a cluster: test_gpu_jobs.sh.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/env.sh "$1"

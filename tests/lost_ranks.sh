@@ -1,5 +1,5 @@
 #!/bin/bash
-# test_gpu_lost.sh BUILD - ranks on GPUs (of the test double, see test_gpu.sh) that stop answering
+# lost_ranks.sh BUILD - ranks on GPUs (of the test double, see test_gpu.sh) that stop answering
 # or die in the middle of a training: the others do not wait for ever, no process stays, and what
 # was saved goes on to the end of an undisturbed run, bit for bit.
 set -u
